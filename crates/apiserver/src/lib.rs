@@ -1,0 +1,18 @@
+//! A Kubernetes-compatible API server: a durable store, REST and watch, generic over kinds.
+//!
+//! A kind is data ([`Kind`]); what one particular kind needs beyond that comes in from outside as
+//! [`Extensions`].
+#![forbid(unsafe_code)]
+
+mod extension;
+mod http;
+mod kind;
+mod patch;
+mod protobuf;
+mod schema;
+mod store;
+
+pub use extension::{Admission, Connect, ConnectRequest, Extensions, Operation, Review, UserInfo};
+pub use http::{ApiServer, Body, Config, OpenError};
+pub use kind::{Column, Kind, Names, Registry, ScalePaths, Verbs};
+pub use store::{Event, EventKind, Expired, Key, Object, Revision, Store, StoreError, Watch, Write, WriteError};

@@ -1,0 +1,22 @@
+//! Pods as processes: namespaces, networks, volumes, exec and logs. Knows nothing of meshes.
+//!
+//! `network` is the cluster's network (bridge, veth, nftables, DNS, load-balancer addresses, loopback forwards);
+//! `runtime` is what runs pods on it (sandboxes, containers, volumes, probes, logs, exec, the image catalog).
+#![deny(unsafe_code)]
+
+mod network;
+mod runtime;
+
+pub use network::{ClusterNetwork, NetworkConfig, NetworkError, OuterNetwork};
+pub use runtime::{Catalog, Node, NodeConfig, NodeError};
+
+use std::process::ExitCode;
+
+/// Runs one of the node's own processes (`isthmus internal NAME …`): `outer`, `network`, `pod`, `container`, `exec`.
+/// Must be called before any thread is started, because namespaces are entered per process.
+pub fn internal(name: &str, args: &[String]) -> ExitCode {
+    match name {
+        "outer" | "network" => network::internal(name, args),
+        _ => runtime::internal(name, args),
+    }
+}
