@@ -1,0 +1,254 @@
+//! One cluster's network: the node's namespace, and the process that holds it.
+
+use std::fs::{self, File};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use api::{AddressPlan, ClusterIndex};
+use ipnet::Ipv4Net;
+use serde::{Deserialize, Serialize};
+use tokio::net::{TcpSocket, TcpStream};
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::link::{End, Links};
+use super::namespace::Namespace;
+use super::outer::{self, OuterNetwork};
+use super::process::{self, Living, Lock, Ready};
+use super::{NetworkError, arguments, pod};
+
+/// The bridge to the pods.
+pub(super) const POD_BRIDGE: &str = "pods0";
+const POD_BRIDGE_MAC: [u8; 6] = [0x02, 0x6e, 0, 0, 0, 1];
+/// The node's link to the outer network.
+pub(super) const UPLINK: &str = "uplink0";
+
+/// Which cluster's network, and where its processes keep their files.
+#[derive(Debug, Clone)]
+pub struct NetworkConfig {
+    /// The federation's home.
+    pub home: PathBuf,
+    /// The program that has the node's own processes as `internal NAME`.
+    pub executable: PathBuf,
+    /// The cluster's name; its files are in `home/<cluster>`.
+    pub cluster: String,
+    /// The federation's addresses.
+    pub plan: AddressPlan,
+    /// Which of them are this cluster's.
+    pub index: ClusterIndex,
+}
+
+/// A cluster's network, as seen from the cluster process. The namespace itself, the nftables rules and cluster DNS
+/// live on in a process of their own (`internal network`) when the cluster process dies.
+/// Cheap to clone.
+#[derive(Clone)]
+pub struct ClusterNetwork {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    /// Threads in the node's and in the outer namespace.
+    node: Namespace,
+    outer: Namespace,
+    links: Links,
+    gateway: Ipv4Addr,
+}
+
+/// What the network process says of itself.
+#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+struct State {
+    #[serde(flatten)]
+    place: Place,
+    /// The thread whose network namespace is the node's.
+    thread: i32,
+}
+
+/// What a network process must agree in with the cluster process that finds it.
+#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+struct Place {
+    slot: u8,
+    index: ClusterIndex,
+    /// The outer process that its uplink leads to.
+    outer: i32,
+}
+
+fn lock_path(home: &Path, cluster: &str) -> PathBuf {
+    home.join(cluster).join("network.lock")
+}
+
+impl ClusterNetwork {
+    /// Finds or starts the network process, idempotently: bridge, uplink to the outer network, base rules, DNS.
+    ///
+    /// Services work, and names resolve, from the moment that `home/<cluster>/dns.kubeconfig` leads to an API server:
+    /// the network process watches Services and EndpointSlices with it, in the host's network namespace.
+    pub async fn open(config: NetworkConfig) -> Result<ClusterNetwork, NetworkError> {
+        let gateway = config.plan.pod_gateway(config.index);
+        let found = tokio::task::spawn_blocking(move || find_or_start(&config)).await;
+        let (node, outer) = found.map_err(|e| NetworkError::system("cannot start the network", e.into()))??;
+        let cannot = |e| NetworkError::system("cannot enter the node's network namespace", e);
+        let node = Namespace::enter(node).map_err(cannot)?;
+        let outer = Namespace::enter(outer).map_err(cannot)?;
+        let links = Links::within(&node)?;
+        Ok(ClusterNetwork { inner: Arc::new(Inner { node, outer, links, gateway }) })
+    }
+
+    /// A listener in the node's namespace (pods reach it at the pod gateway's address). SO_REUSEADDR, non-blocking.
+    pub fn listen_for_pods(&self, port: u16) -> std::io::Result<TcpListener> {
+        listen(&self.inner.node, (self.inner.gateway, port).into())
+    }
+
+    /// A listener on 127.0.0.1 of the outer network's namespace, so that `isthmus run -- kubectl` works there.
+    pub fn listen_on_outer_loopback(&self, port: u16) -> std::io::Result<TcpListener> {
+        listen(&self.inner.outer, (Ipv4Addr::LOCALHOST, port).into())
+    }
+
+    /// Gives a pod's namespace its `lo`, its `eth0` with `address`/32 and its default route.
+    pub async fn attach(&self, pod: BorrowedFd<'_>, address: Ipv4Addr) -> Result<(), NetworkError> {
+        pod::attach(&self.inner.links, pod, address, self.inner.gateway).await
+    }
+
+    /// A TCP connection made from the node's namespace (for probes).
+    pub async fn connect(&self, to: SocketAddr) -> std::io::Result<TcpStream> {
+        connect(&self.inner.node, to).await
+    }
+
+    /// Ends the network process; its namespace goes with it.
+    pub fn close(home: &Path, cluster: &str) -> Result<(), NetworkError> {
+        process::find::<State>(&lock_path(home, cluster)).map_or(Ok(()), Living::end)
+    }
+}
+
+fn listen(namespace: &Namespace, address: SocketAddr) -> std::io::Result<TcpListener> {
+    let listener = namespace.run(move || TcpListener::bind(address))??;
+    listener.set_nonblocking(true)?;
+    Ok(listener)
+}
+
+/// A TCP connection made from another namespace.
+pub(super) async fn connect(namespace: &Namespace, to: SocketAddr) -> std::io::Result<TcpStream> {
+    let new = if to.is_ipv4() { TcpSocket::new_v4 } else { TcpSocket::new_v6 };
+    namespace.run(new)??.connect(to).await
+}
+
+/// The node's and the outer network namespace.
+fn find_or_start(config: &NetworkConfig) -> Result<(File, File), NetworkError> {
+    let outer = OuterNetwork::find(&config.home).ok_or_else(|| NetworkError::NotRunning(config.home.clone()))?;
+    let directory = config.home.join(&config.cluster);
+    fs::create_dir_all(&directory)
+        .map_err(|e| NetworkError::system(format!("cannot make {}", directory.display()), e))?;
+    let lock = lock_path(&config.home, &config.cluster);
+    let place = Place { slot: config.plan.slot, index: config.index, outer: outer.pid() };
+    if let Some(found) = process::find::<State>(&lock) {
+        if found.state.place == place {
+            return Ok((open_namespace(&found)?, outer.open_namespace("net")?));
+        }
+        found.end()?;
+    }
+    let args = [
+        config.home.display().to_string(),
+        config.cluster.clone(),
+        config.plan.slot.to_string(),
+        u8::from(config.index).to_string(),
+    ];
+    process::start(&config.executable, "network", &args, &directory.join("network.log"))?;
+    let started = process::find::<State>(&lock).ok_or_else(|| NetworkError::NotRunning(config.home.clone()))?;
+    Ok((open_namespace(&started)?, outer.open_namespace("net")?))
+}
+
+fn open_namespace(process: &Living<State>) -> Result<File, NetworkError> {
+    let path = format!("/proc/{}/task/{}/ns/net", process.pid(), process.state.thread);
+    File::open(&path).map_err(|e| NetworkError::system(format!("cannot open {path}"), e))
+}
+
+/// The network process: makes the node's namespace and serves it until it is told to end, or the outer network ends.
+pub(super) fn hold(args: &[String], ready: Ready) -> Result<(), NetworkError> {
+    let [home, cluster, slot, index] = arguments(args)?;
+    let home = PathBuf::from(home);
+    let plan = AddressPlan { slot: slot.parse().map_err(|_| not_a("slot", slot))? };
+    let index = index.parse::<u8>().ok().and_then(|n| ClusterIndex::try_from(n).ok());
+    let index = index.ok_or_else(|| not_a("cluster index", args.last().map_or("", String::as_str)))?;
+    let lock = Lock::take(lock_path(&home, cluster))?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|e| NetworkError::system("cannot start a runtime", e))?;
+    runtime.block_on(serve(&home, plan, index, lock, ready))
+}
+
+fn not_a(noun: &str, text: &str) -> NetworkError {
+    NetworkError::Refused(format!("{text:?} is not a {noun}"))
+}
+
+async fn serve(
+    home: &Path,
+    plan: AddressPlan,
+    index: ClusterIndex,
+    mut lock: Lock,
+    ready: Ready,
+) -> Result<(), NetworkError> {
+    let mut terminate = signal(SignalKind::terminate()).map_err(|e| NetworkError::system("cannot await signals", e))?;
+    let outer = OuterNetwork::find(home).ok_or_else(|| NetworkError::NotRunning(home.to_owned()))?;
+    let node = Namespace::create().map_err(|e| NetworkError::namespaces("cannot make a network namespace", e))?;
+    furnish(&node, &outer, plan, index).await?;
+    let place = Place { slot: plan.slot, index, outer: outer.pid() };
+    lock.publish(State { place, thread: node.thread().as_raw() })?;
+    ready.tell()?;
+    let (ended, outer_ended) = tokio::sync::oneshot::channel();
+    std::thread::spawn(move || {
+        let waited = outer.wait();
+        // Nobody listens any more when this process is about to end itself.
+        drop(ended.send(waited));
+    });
+    tokio::select! {
+        _ = terminate.recv() => Ok(()),
+        waited = outer_ended => {
+            tracing::warn!(?waited, "the outer network has ended, and this one with it");
+            Ok(())
+        }
+    }
+}
+
+/// Makes the node's links, addresses and routes.
+///
+/// There is no default route: what is neither in the cluster nor on the outer network is unreachable, and said to be
+/// so at once.
+async fn furnish(
+    node: &Namespace,
+    outer: &OuterNetwork,
+    plan: AddressPlan,
+    index: ClusterIndex,
+) -> Result<(), NetworkError> {
+    node.configure(&[
+        ("ipv6/conf/all/disable_ipv6", "1"),
+        ("ipv6/conf/default/disable_ipv6", "1"),
+        ("ipv4/ip_forward", "1"),
+        // Pods reach one another through the node on purpose; telling them of a shorter way would be wrong.
+        ("ipv4/conf/all/send_redirects", "0"),
+        ("ipv4/conf/default/send_redirects", "0"),
+        // A reply to a connection from the outer network may leave by another link than the route back says.
+        ("ipv4/conf/all/rp_filter", "0"),
+        ("ipv4/conf/default/rp_filter", "0"),
+    ])
+    .map_err(|e| NetworkError::system("cannot configure the node's network", e))?;
+    let inside = Links::within(node)?;
+    let gateway = plan.pod_gateway(index);
+    inside.up("lo").await?;
+    inside.add_bridge(End { name: POD_BRIDGE, mac: POD_BRIDGE_MAC }).await?;
+    let pods = Ipv4Net::new(gateway, plan.pods(index).prefix_len()).expect("the length is that of a network");
+    inside.add_address(POD_BRIDGE, pods).await?;
+    inside.add_local_range(plan.services(index), gateway).await?;
+
+    let cannot = |e| NetworkError::system("cannot enter the outer network namespace", e);
+    let outside = Namespace::enter(outer.open_namespace("net")?).map_err(cannot)?;
+    let outside = Links::within(&outside)?;
+    let node_namespace = node.run(|| File::open("/proc/thread-self/ns/net")).and_then(|opened| opened);
+    let node_namespace = node_namespace.map_err(|e| NetworkError::system("cannot open /proc/thread-self/ns/net", e))?;
+    let n = u8::from(index);
+    let port = format!("cluster{n}");
+    // One that is left belongs to a network process that has just ended: there is one per cluster.
+    outside.remove(&port).await?;
+    let here = End { name: &port, mac: [0x02, 0x69, 0, n, 0, 1] };
+    let there = End { name: UPLINK, mac: [0x02, 0x69, 0, n, 0, 2] };
+    outside.add_veth(here, outer::BRIDGE, there, node_namespace.as_fd()).await?;
+    inside.add_address(UPLINK, outer::network(plan.node(index), plan)).await?;
+    inside.up(UPLINK).await
+}
