@@ -1,26 +1,28 @@
-//! The applications that the walkthroughs need, as small servers: `tcp-echo`, `httpbin` and `helloworld`.
+//! The applications that the walkthroughs need: the servers `tcp-echo`, `httpbin` and `helloworld`, and the client `nc`.
 //!
 //! They answer as the programs in Istio's samples answer, so that a document's commands print what it says they
-//! print. Each listens on IPv4 and IPv6, logs to stdout and ends at once on SIGTERM.
+//! print. Each server listens on IPv4 and IPv6, logs to stdout and ends at once on SIGTERM.
 #![forbid(unsafe_code)]
 
 mod helloworld;
 mod httpbin;
+mod nc;
 mod serve;
 mod tcp_echo;
 
 use std::process::ExitCode;
 
 /// The names that [`main`] knows.
-pub const NAMES: &[&str] = &["helloworld", "httpbin", "tcp-echo"];
+pub const NAMES: &[&str] = &["helloworld", "httpbin", "nc", "tcp-echo"];
 
 /// Runs the sample `name` until a signal ends it. `args` are the program's own arguments, without its name.
 ///
-/// Exit codes: 0 after SIGTERM or SIGINT, 1 when a port cannot be bound, 2 when the arguments are wrong.
+/// Exit codes: 0 after SIGTERM or SIGINT, 1 when a port cannot be bound or a connection not made, 2 when the arguments are wrong.
 pub fn main(name: &str, args: Vec<String>) -> ExitCode {
     let outcome = match name {
         "helloworld" => helloworld::run(&args),
         "httpbin" => httpbin::run(&args),
+        "nc" => nc::run(&args),
         "tcp-echo" => tcp_echo::run(&args),
         _ => Err(Failure::Usage(format!("unknown sample {name:?}; there are {}", NAMES.join(", ")))),
     };
@@ -30,7 +32,7 @@ pub fn main(name: &str, args: Vec<String>) -> ExitCode {
             eprintln!("{name}: {failure}");
             match failure {
                 Failure::Usage(_) => ExitCode::from(2),
-                Failure::Bind { .. } | Failure::Start(_) => ExitCode::FAILURE,
+                _ => ExitCode::FAILURE,
             }
         }
     }
@@ -45,4 +47,8 @@ enum Failure {
     Bind { port: u16, source: std::io::Error },
     #[error("cannot start: {0}")]
     Start(#[source] std::io::Error),
+    #[error("cannot connect to {address}: {source}")]
+    Connect { address: String, source: std::io::Error },
+    #[error("the connection broke: {0}")]
+    Connection(#[source] std::io::Error),
 }

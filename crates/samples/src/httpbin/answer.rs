@@ -28,11 +28,17 @@ const ANY: &str = "DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT, TRACE";
 #[derive(Serialize, Default)]
 struct Shown {
     args: Fields,
-    #[serde(flatten)]
-    content: Option<Content>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    data: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    files: Option<Fields>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    form: Option<Fields>,
     headers: BTreeMap<String, String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     id: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    json: Option<Value>,
     #[serde(skip_serializing_if = "Option::is_none")]
     method: Option<String>,
     origin: String,
@@ -51,7 +57,14 @@ impl Shown {
     }
 
     fn with_body(request: &Received) -> Shown {
-        Shown { content: Some(request.content()), ..Shown::without_body(request) }
+        let Content { data, files, form, json } = request.content();
+        Shown {
+            data: Some(data),
+            files: Some(files),
+            form: Some(form),
+            json: Some(json),
+            ..Shown::without_body(request)
+        }
     }
 }
 

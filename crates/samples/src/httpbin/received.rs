@@ -50,7 +50,7 @@ pub(super) enum Given {
 pub(super) type Fields = BTreeMap<String, Given>;
 
 /// What a request's body holds, read as its content type says.
-#[derive(Debug, Default, Serialize)]
+#[derive(Debug, Default)]
 pub(super) struct Content {
     pub(super) data: String,
     pub(super) files: Fields,

@@ -55,8 +55,8 @@ async fn post_reads_the_body_by_its_content_type() {
     let (_, body) = send(Request::post("/post").header("content-type", "application/json"), r#"{"a":[1]}"#).await;
     assert_eq!(parse(&body)["json"], json!({"a": [1]}));
     assert_eq!(parse(&body)["data"], json!(r#"{"a":[1]}"#));
-    let keys: Vec<_> = ["args", "data", "files", "form", "headers", "json", "origin", "url"].into();
-    assert_eq!(parse(&body).as_object().unwrap().keys().collect::<Vec<_>>(), keys);
+    let keys: Vec<_> = body.lines().filter(|line| line.starts_with("  \"")).collect();
+    assert!(keys.is_sorted() && keys.len() == 8, "{body}");
 
     let parts = Request::post("/post").header("content-type", "multipart/form-data; boundary=xx");
     let body = "--xx\r\nContent-Disposition: form-data; name=\"a\"\r\n\r\n1\r\n--xx\r\n\

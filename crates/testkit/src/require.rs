@@ -1,0 +1,60 @@
+//! What a test needs and a machine may lack. The reason for a skipped test goes to stderr, past the test harness's
+//! capture, so that it is seen.
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::Command;
+
+use serde_json::Value;
+
+/// Says that a test is skipped, and why.
+pub fn skip(reason: &str) {
+    let test = std::thread::current().name().unwrap_or("a test").to_owned();
+    // The print macros write to the harness's buffer, which is thrown away when the test passes.
+    writeln!(std::io::stderr(), "skipped: {test}: {reason}").expect("stderr can be written to");
+}
+
+/// Whether `name` can be run; if not, the test that asks is skipped.
+pub fn program(name: &str) -> bool {
+    let found = find(name).is_some();
+    if !found {
+        skip(&format!("{name} is not installed"));
+    }
+    found
+}
+
+/// Whether there is a kubectl that speaks the protocols that are served (1.31 or newer).
+pub fn kubectl() -> bool {
+    if !program("kubectl") {
+        return false;
+    }
+    let version = Command::new("kubectl").args(["version", "--client", "-o", "json"]).output();
+    let version: Value = version.ok().and_then(|out| serde_json::from_slice(&out.stdout).ok()).unwrap_or_default();
+    let version = &version["clientVersion"];
+    let minor: String =
+        version["minor"].as_str().unwrap_or_default().chars().take_while(char::is_ascii_digit).collect();
+    let new_enough = version["major"] == "1" && minor.parse::<u32>().is_ok_and(|minor| minor >= 31);
+    if !new_enough {
+        skip(&format!("kubectl 1.31 or newer is needed; this is {}", version["gitVersion"]));
+    }
+    new_enough
+}
+
+/// Whether this user may make namespaces, which pods are made of.
+pub fn namespaces() -> bool {
+    let made = Command::new("unshare").args(["--user", "--map-root-user", "--net", "--mount", "true"]).output();
+    match made {
+        Ok(output) if output.status.success() => true,
+        Ok(output) => {
+            skip(&format!("namespaces cannot be made: {}", String::from_utf8_lossy(&output.stderr).trim()));
+            false
+        }
+        // Without unshare(1) there is no way to tell; the test itself will.
+        Err(_) => true,
+    }
+}
+
+pub(crate) fn find(name: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    std::env::split_paths(&path).map(|folder| folder.join(name)).find(|file| file.is_file())
+}
