@@ -1,5 +1,9 @@
 //! What runs pods.
-//! CONTRACT STUB: signatures are what the others build on.
+
+mod container;
+mod kernel;
+mod sandbox;
+mod terminal;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -32,22 +36,37 @@ impl Node {
         unimplemented!()
     }
 
-    // Connection subresources; each takes the stored pod and the (upgradable) request and answers it:
-    //   pub async fn logs(&self, pod: &Value, request: http::Request<Incoming>) -> Result<http::Response<Body>, ApiError>
-    //   pub async fn exec(&self, ...same...)     also serves attach
-    //   pub async fn port_forward(&self, ...)    a clear error
-
     /// Ends every pod of a cluster whose cluster process is gone (`isthmus down`), and removes their directories.
     pub fn kill_pods(home: &Path, cluster: &str) -> Result<(), NodeError> {
-        let _ = (home, cluster);
-        unimplemented!()
+        let pods = home.join(cluster).join("pods");
+        let failed = |path: &Path| {
+            let path = path.display().to_string();
+            move |e: std::io::Error| NodeError(format!("ending the pod of {path}: {e}"))
+        };
+        let entries = match std::fs::read_dir(&pods) {
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+            entries => entries.map_err(failed(&pods))?,
+        };
+        for entry in entries {
+            let path = entry.map_err(failed(&pods))?.path();
+            sandbox::kill_pod(&path).map_err(failed(&path))?;
+            std::fs::remove_dir_all(&path).map_err(failed(&path))?;
+        }
+        Ok(())
     }
 }
 
 /// Image patterns and the local commands they stand for: the built-in ones and those of `home/images.yaml`.
 pub struct Catalog {}
 
+/// Runs `internal pod`, `internal container` and `internal exec`.
 pub(crate) fn internal(name: &str, args: &[String]) -> ExitCode {
-    let _ = (name, args);
-    unimplemented!()
+    match name {
+        "pod" => sandbox::process::internal(args),
+        "container" | "exec" => container::internal(),
+        _ => {
+            eprintln!("there is no internal process {name:?}");
+            ExitCode::from(2)
+        }
+    }
 }

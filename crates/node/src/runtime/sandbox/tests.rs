@@ -1,0 +1,219 @@
+use std::collections::BTreeMap;
+use std::io::{Read, Write};
+
+use super::protocol::Record;
+use super::*;
+use crate::runtime::container::identity::{Identity, capabilities};
+use crate::runtime::container::root::{Mount, RootSpec, Source};
+use crate::runtime::container::{self, Program, Spec, Termination};
+
+/// A pod in a directory of its own; killed with the test.
+struct Pod {
+    directory: PathBuf,
+    sandbox: Sandbox,
+}
+
+impl Drop for Pod {
+    fn drop(&mut self) {
+        kill_pod(&self.directory).unwrap();
+        std::fs::remove_dir_all(&self.directory).unwrap();
+    }
+}
+
+/// Starts a pod, or says why this machine cannot run any.
+async fn pod() -> Option<Pod> {
+    let test = std::env::current_exe().unwrap();
+    let executable = test.parent().and_then(Path::parent).unwrap().join("examples/internal");
+    let directory = std::env::temp_dir().join(format!("isthmus-pod-{}", uuid::Uuid::new_v4()));
+    std::fs::create_dir_all(directory.join("root")).unwrap();
+    match Sandbox::start(&directory, executable, "web-0", "test".to_owned()).await {
+        Ok((sandbox, _network)) => Some(Pod { directory, sandbox }),
+        Err(failure) if !nix::unistd::geteuid().is_root() => {
+            eprintln!("skipped: {failure}");
+            None
+        }
+        Err(failure) => panic!("{failure}"),
+    }
+}
+
+impl Pod {
+    fn spec(&self, script: &str) -> Spec {
+        let name = "main";
+        let capabilities = Some(capabilities(&[], &[]).unwrap());
+        Spec {
+            id: uuid::Uuid::new_v4().to_string(),
+            name: name.to_owned(),
+            attempt: 0,
+            image: String::new(),
+            image_id: String::new(),
+            spec_hash: String::new(),
+            program: Program {
+                argv: ["sh", "-c", script].map(str::to_owned).to_vec(),
+                environment: BTreeMap::new(),
+                directory: "/".to_owned(),
+                identity: Identity { capabilities, ..Identity::default() },
+            },
+            root: RootSpec {
+                staging: self.directory.join("root"),
+                hidden: "/nonexistent".into(),
+                executable: std::env::current_exe().unwrap(),
+                scripts: BTreeMap::from([("hello".to_owned(), "#!/bin/sh\necho hello $1\n".to_owned())]),
+                read_only: false,
+                privileged: false,
+                mounts: Vec::new(),
+            },
+            stdin: false,
+            stdin_once: false,
+            tty: false,
+            termination: Termination { file: self.directory.join("message"), fall_back_to_logs: true },
+        }
+    }
+
+    /// Starts a container and waits for its end.
+    async fn run(&self, spec: Spec) -> Record {
+        let mut watch = self.sandbox.connect(Request::Watch, Vec::new()).await.unwrap();
+        let id = spec.id.clone();
+        self.sandbox.request(Request::Start(Box::new(spec))).await.unwrap();
+        loop {
+            let Reply::Containers(records) = watch.next().await.unwrap() else { panic!("not a list") };
+            if let Some(ended) = records.into_iter().find(|r| r.id == id && r.ended.is_some()) {
+                return ended;
+            }
+        }
+    }
+
+    fn log(&self) -> String {
+        let log = std::fs::read_to_string(self.directory.join("containers/main/0.log")).unwrap();
+        log.lines().map(|line| line.splitn(4, ' ').nth(3).unwrap().to_owned() + "\n").collect()
+    }
+
+    async fn exec(&self, id: &str, script: &str, stdin: &[u8]) -> (Exit, String) {
+        let (their_stdin, our_stdin) = nix::unistd::pipe().unwrap();
+        let (our_stdout, their_stdout) = nix::unistd::pipe().unwrap();
+        let streams = vec![their_stdin, their_stdout.try_clone().unwrap(), their_stdout];
+        let argv = ["sh", "-c", script].map(str::to_owned).to_vec();
+        let command = container::Command { container: id.to_owned(), argv, tty: false };
+        let connection = self.sandbox.connect(Request::Exec(Box::new(command)), streams).await.unwrap();
+        let stdin = stdin.to_vec();
+        let writer = std::thread::spawn(move || File::from(our_stdin).write_all(&stdin).unwrap());
+        let reader = std::thread::spawn(move || {
+            let mut text = String::new();
+            File::from(our_stdout).read_to_string(&mut text).unwrap();
+            text
+        });
+        let (mut exits, _resizes) = connection.split();
+        let exit = exits.wait().await.unwrap();
+        writer.join().unwrap();
+        (exit, reader.join().unwrap())
+    }
+}
+
+#[tokio::test]
+async fn a_container_has_a_root_of_its_own() {
+    let Some(pod) = pod().await else { return };
+    std::fs::create_dir(pod.directory.join("volume")).unwrap();
+    std::fs::write(pod.directory.join("hosts"), "10.0.0.1 web-0\n").unwrap();
+    let mount = |target: &str, source: &str, read_only| Mount {
+        target: target.into(),
+        source: Source::Path(pod.directory.join(source)),
+        read_only,
+    };
+    let mut spec = pod.spec(
+        "hostname; cat /etc/hosts; hello world; cd /data/deep && echo kept > file; touch /tmp/a /run/b /etc/c /new \
+         && echo writable; touch /usr/x 2>/dev/null || echo sealed; touch /frozen/x 2>/dev/null || echo frozen; \
+         touch /proc/sys/kernel/x 2>/dev/null || echo no sysctl; echo x > /proc/sysrq-trigger 2>/dev/null || echo no sysrq; \
+         ls /dev/null /dev/fd/1 >/dev/null && echo devices; mount -o remount,rw /usr 2>/dev/null || echo no remount; \
+         readlink /proc/1/root >/dev/null 2>&1 || echo no peeking; echo err >&2",
+    );
+    spec.root.mounts = vec![
+        mount("/etc/hosts", "hosts", false),
+        mount("/data/deep", "volume", false),
+        mount("/frozen", "volume", true),
+    ];
+    let record = pod.run(spec).await;
+    let lines: std::collections::BTreeSet<String> = pod.log().lines().map(str::to_owned).collect();
+    assert_eq!(record.ended.unwrap().exit, Exit::Code(0), "{lines:?}");
+    for expected in [
+        "web-0",
+        "10.0.0.1 web-0",
+        "hello world",
+        "writable",
+        "sealed",
+        "frozen",
+        "no sysctl",
+        "no sysrq",
+        "devices",
+        "no remount",
+        "no peeking",
+        "err",
+    ] {
+        assert!(lines.contains(expected), "{expected:?} is not in {lines:?}");
+    }
+    assert_eq!(std::fs::read_to_string(pod.directory.join("volume/file")).unwrap(), "kept\n");
+    assert!(!Path::new("/new").exists() && !Path::new("/etc/c").exists());
+}
+
+#[tokio::test]
+async fn exit_codes_signals_and_last_words_are_recorded() {
+    let Some(pod) = pod().await else { return };
+    let ended = pod.run(pod.spec("echo goodbye; exit 7")).await.ended.unwrap();
+    assert_eq!((ended.exit, ended.message.as_str()), (Exit::Code(7), "goodbye\n"));
+    let ended = pod.run(Spec { attempt: 1, ..pod.spec("kill -KILL $$") }).await.ended.unwrap();
+    assert_eq!(ended.exit.code(), 137);
+    let attempts = record::load(&pod.directory).unwrap().remove("main").unwrap();
+    assert_eq!(attempts.iter().map(|r| r.attempt).collect::<Vec<_>>(), [0, 1]);
+}
+
+#[tokio::test]
+async fn what_a_container_leaves_behind_is_ended() {
+    let Some(pod) = pod().await else { return };
+    let record = pod.run(pod.spec("sleep 1000 & (setsid sleep 1000 &) ; echo started")).await;
+    assert_eq!(record.ended.unwrap().exit, Exit::Code(0));
+    let spec = Spec { name: "next".to_owned(), ..pod.spec("! grep -l sleep /proc/[0-9]*/comm") };
+    assert_eq!(pod.run(spec).await.ended.unwrap().exit, Exit::Code(0));
+}
+
+#[tokio::test]
+async fn a_program_that_cannot_be_started_says_so() {
+    let Some(pod) = pod().await else { return };
+    let mut spec = pod.spec("");
+    spec.program.argv = vec!["no-such-program".to_owned()];
+    let failure = pod.sandbox.request(Request::Start(Box::new(spec))).await.unwrap_err();
+    assert_eq!(failure.message, "exec: \"no-such-program\": executable file not found in $PATH");
+    let records = record::load(&pod.directory).unwrap();
+    assert_eq!(records["main"][0].ended.as_ref().unwrap().exit, Exit::Code(128));
+}
+
+#[tokio::test]
+async fn commands_run_in_a_running_container() {
+    let Some(pod) = pod().await else { return };
+    let mut spec = pod.spec("touch /tmp/mine; sleep 1000");
+    spec.program.environment.insert("COLOUR".to_owned(), "green".to_owned());
+    let id = spec.id.clone();
+    pod.sandbox.request(Request::Start(Box::new(spec))).await.unwrap();
+    let (exit, text) = pod.exec(&id, "until test -e /tmp/mine; do :; done; echo $COLOUR; exit 3", b"").await;
+    assert_eq!((exit, text.as_str()), (Exit::Code(3), "green\n"));
+    let (exit, text) = pod.exec(&id, "wc -c", &vec![b'x'; 3 << 20]).await;
+    assert_eq!((exit, text.trim()), (Exit::Code(0), "3145728"));
+    let signal = Request::Signal { id: id.clone(), signal: Signal::SIGTERM as i32 };
+    let mut watch = pod.sandbox.connect(Request::Watch, Vec::new()).await.unwrap();
+    pod.sandbox.request(signal).await.unwrap();
+    loop {
+        let Reply::Containers(records) = watch.next().await.unwrap() else { panic!("not a list") };
+        if let Some(ended) = records.iter().find(|r| r.id == id).and_then(|r| r.ended.as_ref()) {
+            assert_eq!(ended.exit, Exit::Signal(15));
+            break;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_pod_is_found_again_and_ends_whole() {
+    let Some(pod) = pod().await else { return };
+    pod.sandbox.request(Request::Start(Box::new(pod.spec("sleep 1000")))).await.unwrap();
+    assert!(Sandbox::find(&pod.directory).await.is_some());
+    let pid = holder(&pod.directory).unwrap().unwrap();
+    pod.sandbox.stop().await.unwrap();
+    assert!(has_ended(pid) && holder(&pod.directory).unwrap().is_none());
+    assert!(Sandbox::find(&pod.directory).await.is_none());
+}
