@@ -1,0 +1,54 @@
+//! Filling in defaults, and what Kubernetes makes of `null`.
+
+use serde_json::{Map, Value};
+
+use super::{Object, Schema, Shape};
+
+impl Schema {
+    /// Fills in defaults; drops `null`s that the schema does not allow, as Kubernetes does on decoding.
+    pub fn default(&self, value: &mut Value) {
+        match (self.shape(), value) {
+            (Shape::Object(object), Value::Object(fields)) => self.default_fields(object, fields),
+            (Shape::List(items), Value::Array(list)) => {
+                for item in list {
+                    items.default_item(item);
+                }
+            }
+            // Kubernetes reads quantities from numbers, and always writes them as strings.
+            (Shape::Quantity, number @ Value::Number(_)) => *number = number.to_string().into(),
+            _ => {}
+        }
+    }
+
+    fn default_fields(&self, object: &Object, fields: &mut Map<String, Value>) {
+        fields.retain(|name, value| {
+            let dropped = value.is_null() && self.child(name).is_some_and(|s| !s.nullable && !s.accepts_null());
+            !dropped
+        });
+        for (name, schema) in &object.fields {
+            let Some(default) = &schema.default else { continue };
+            if !fields.contains_key(&**name) {
+                fields.insert(name.to_string(), default.clone());
+            }
+        }
+        for (name, value) in fields {
+            if let Some(schema) = self.child(name) {
+                schema.default(value);
+            }
+        }
+    }
+
+    fn default_item(&self, item: &mut Value) {
+        if item.is_null() && !self.nullable {
+            if let Some(default) = &self.default {
+                *item = default.clone();
+            }
+        }
+        self.default(item);
+    }
+
+    /// Free-form values keep their nulls.
+    fn accepts_null(&self) -> bool {
+        matches!(self.shape(), Shape::Any)
+    }
+}
