@@ -15,8 +15,12 @@ use redb::{Database, ReadableDatabase, ReadableTable, StorageError, TableDefinit
 
 use super::{Key, Object, Revision, SharedMemory, StoreError, draft};
 
-/// Group, resource, namespace, name → the revision of the write, the JSON with that revision in it.
-const OBJECTS: TableDefinition<(&str, &str, &str, &str), (u64, &[u8])> = TableDefinition::new("objects");
+/// Group, resource, namespace, name.
+type RowKey = (&'static str, &'static str, &'static str, &'static str);
+/// The revision of the write, the JSON with that revision in it.
+type Row = (u64, &'static [u8]);
+
+const OBJECTS: TableDefinition<RowKey, Row> = TableDefinition::new("objects");
 /// [`REVISION`] and [`FORMAT`].
 const META: TableDefinition<&str, u64> = TableDefinition::new("meta");
 /// The revision of the newest write, deletes included.
@@ -29,8 +33,9 @@ const FILE: &str = "store.redb";
 /// Held locked while the store is open, so that one process at a time creates, opens or reopens the file.
 const LOCK: &str = "lock";
 
-/// redb's pages are also in the kernel's cache, and objects are never read from disk after loading.
-const CACHE_BYTES: usize = 4 << 20;
+/// Objects are never read from disk after loading; what a commit needs is the tree above them. Below a megabyte writing
+/// gets slower, above it only memory grows.
+const CACHE_BYTES: usize = 1 << 20;
 
 /// A killed process may hold its locks for a moment after its death is known.
 const BUSY_RETRIES: u32 = 50;
@@ -155,6 +160,9 @@ impl<E: Into<redb::Error>> From<E> for Failure {
         let error = error.into();
         match &error {
             redb::Error::DatabaseAlreadyOpen => Failure::Busy,
+            redb::Error::Io(cause) if is_full(cause.kind()) => {
+                Failure::Refused(format!("{cause}; writing resumes when there is space again"))
+            }
             redb::Error::Io(cause)
                 if !matches!(cause.kind(), io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof) =>
             {
@@ -166,6 +174,10 @@ impl<E: Into<redb::Error>> From<E> for Failure {
             _ => Failure::Damaged(error.to_string()),
         }
     }
+}
+
+fn is_full(kind: io::ErrorKind) -> bool {
+    matches!(kind, io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge)
 }
 
 fn io_error(error: io::Error) -> Failure {
@@ -225,7 +237,11 @@ fn create(directory: &Path, file: &Path) -> Result<(), Failure> {
     transaction.commit()?;
     drop(database);
     fs::rename(&new, file).map_err(io_error)?;
-    File::open(directory).and_then(|directory| directory.sync_all()).map_err(io_error)
+    // The names of the file and of its directory must outlive a power failure too.
+    for directory in directory.ancestors().take(2).filter(|path| !path.as_os_str().is_empty()) {
+        File::open(directory).and_then(|directory| directory.sync_all()).map_err(io_error)?;
+    }
+    Ok(())
 }
 
 fn private_file() -> OpenOptions {
@@ -314,4 +330,49 @@ fn write(database: &Database, revision: Revision, states: &States) -> Result<(),
     // redb's default durability: commit returns after fsync.
     transaction.commit()?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::memory::Memory;
+    use super::*;
+
+    fn key(name: &str) -> Key {
+        Key { resource: GroupResource::new("", "configmaps"), namespace: String::new(), name: name.to_owned() }
+    }
+
+    fn state(name: &str, revision: u64) -> States {
+        let json = format!(r#"{{"metadata":{{"resourceVersion":"{revision}"}}}}"#).into();
+        let object = Object { key: key(name), revision: Revision(revision), json, labels: BTreeMap::new() };
+        States::from([(key(name), Some(Arc::new(object)))])
+    }
+
+    /// A store whose last transaction, of object `a` at revision 2, reached the disk although its commit failed.
+    fn after_a_failed_commit(directory: &Path) -> (Disk, SharedMemory) {
+        let (mut disk, contents) = Disk::open(directory).unwrap();
+        let memory = SharedMemory::new(Memory::new(contents.revision, contents.objects));
+        let database = disk.database.take().unwrap();
+        write(&database, Revision(2), &state("a", 2)).unwrap();
+        (disk, memory)
+    }
+
+    #[test]
+    fn a_failed_commit_that_reached_the_disk_is_taken_back() {
+        let directory = tempfile::TempDir::new().unwrap();
+        let (mut disk, memory) = after_a_failed_commit(directory.path());
+        disk.doubt = Some((Revision(2), vec![key("a")]));
+        disk.commit(Revision(2), &state("b", 2), &memory).unwrap();
+        drop(disk);
+        let (_, contents) = Disk::open(directory.path()).unwrap();
+        let names: Vec<_> = contents.objects.iter().map(|object| object.key.name.as_str()).collect();
+        assert_eq!((contents.revision, names), (Revision(2), vec!["b"]));
+    }
+
+    #[test]
+    fn a_file_that_others_changed_is_not_written() {
+        let directory = tempfile::TempDir::new().unwrap();
+        let (mut disk, memory) = after_a_failed_commit(directory.path());
+        let error = disk.commit(Revision(2), &state("b", 2), &memory).unwrap_err();
+        assert!(error.contains("it is at revision 2 where 1 was committed"), "{error}");
+    }
 }

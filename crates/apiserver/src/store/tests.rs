@@ -21,7 +21,10 @@ pub(super) fn key(namespace: &str, name: &str) -> Key {
 }
 
 pub(super) fn config_map(name: &str, text: &str) -> Value {
-    json!({"kind": "ConfigMap", "apiVersion": "v1", "data": {"text": text}, "metadata": {"name": name, "labels": {"of": name}}})
+    json!({
+        "kind": "ConfigMap", "apiVersion": "v1", "data": {"text": text},
+        "metadata": {"name": name, "labels": {"of": name}},
+    })
 }
 
 pub(super) fn create(name: &str, text: &str) -> Write {
@@ -69,7 +72,10 @@ async fn an_object_is_stored_with_its_revision_and_labels() {
     assert_eq!(created.revision, Revision(2));
     assert_eq!(
         created.json,
-        r#"{"apiVersion":"v1","kind":"ConfigMap","metadata":{"resourceVersion":"2","labels":{"of":"a"},"name":"a"},"data":{"text":"one"}}"#
+        concat!(
+            r#"{"apiVersion":"v1","kind":"ConfigMap","#,
+            r#""metadata":{"resourceVersion":"2","labels":{"of":"a"},"name":"a"},"data":{"text":"one"}}"#
+        )
     );
     assert_eq!(created.value()["metadata"]["resourceVersion"], "2");
     assert_eq!(created.labels["of"], "a");

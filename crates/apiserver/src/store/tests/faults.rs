@@ -11,7 +11,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tempfile::TempDir;
 
 use super::{config_maps, create, delete, key, open, update};
-use crate::store::{Revision, Store, WriteError};
+use crate::store::{Revision, Store, Write};
 
 /// Where a child process of these tests finds its store.
 const DIRECTORY: &str = "STORE_TEST_DIRECTORY";
@@ -48,7 +48,7 @@ async fn write_until_killed() {
                     Some(object) if step % 7 == 0 => delete(&name, object.revision),
                     Some(object) => update(&name, &step.to_string(), object.revision),
                 };
-                let gone = matches!(write, crate::store::Write::Delete { .. });
+                let gone = matches!(write, Write::Delete { .. });
                 say(&format!("intends {writer} {name}"));
                 let revision = store.commit(write).await.unwrap().revision.0;
                 say(&format!("acknowledged {writer} {name} {revision} {gone}"));
@@ -116,63 +116,97 @@ async fn no_acknowledged_write_is_lost_to_a_kill() {
     }
 }
 
-/// What the store must do when its file cannot grow. Runs in a process of its own, whose limit on the size of files
-/// stands for the size of the disk, and which ignores the signal that comes with the limit.
-#[tokio::test]
-#[ignore = "the child of a_full_disk_refuses_writes_until_there_is_space"]
-async fn write_to_a_full_disk() {
-    let directory = directory_from_parent();
-    let store = Store::open(&directory).unwrap();
-    let large = "x".repeat(1 << 20);
+/// What the store does when there is no space, after `fill`, and when there is again, after `free`.
+async fn write_to_a_full_disk(directory: &Path, fill: impl Fn(), free: impl Fn()) {
+    let store = Store::open(directory).unwrap();
+    let large = "x".repeat(300_000);
     let mut kept = store.commit(create("kept", "small")).await.unwrap();
-    let (_, unlimited) = getrlimit(Resource::RLIMIT_FSIZE).unwrap();
     for round in 0..3 {
-        let size = fs::metadata(directory.join("store.redb")).unwrap().len();
-        setrlimit(Resource::RLIMIT_FSIZE, size + (1 << 20), unlimited).unwrap();
+        fill();
         let mut watch = store.watch(&config_maps(), store.revision()).unwrap();
         let mut stored = Vec::new();
-        let refusal = loop {
+        let (name, error) = loop {
             let name = format!("large-{round}-{}", stored.len());
             match store.commit(create(&name, &large)).await {
                 Ok(object) => stored.push(object),
-                Err(error) => break (name, error),
+                Err(error) => break (name, error.to_string()),
             }
         };
-        let (name, WriteError::Storage(text)) = refusal else { panic!("{refusal:?}") };
-        assert!(text.contains("store.redb"), "{text}");
-        assert!(store.get(&key("default", &name)).is_none());
-        let revision = store.revision();
-        assert_eq!(revision, stored.last().unwrap_or(&kept).revision);
+        assert!(error.contains("store.redb: ") && error.contains("resumes when there is space again"), "{error}");
+        let unchanged = stored.last().unwrap_or(&kept).revision;
+        assert_eq!((store.revision(), store.get(&key("default", &name)).is_none()), (unchanged, true));
         assert!(store.commit(create(&name, &large)).await.is_err(), "it stays refused");
 
-        setrlimit(Resource::RLIMIT_FSIZE, unlimited, unlimited).unwrap();
+        free();
         kept = store.commit(update("kept", "updated", kept.revision)).await.unwrap();
-        assert_eq!(kept.revision, Revision(revision.0 + 1));
+        assert_eq!(kept.revision, Revision(unchanged.0 + 1));
         stored.push(kept.clone());
-        for object in stored {
-            assert_eq!(watch.next().await.unwrap()[0].revision, object.revision);
+        let mut seen = Vec::new();
+        while seen.len() < stored.len() {
+            seen.extend(watch.next().await.unwrap().iter().map(|event| event.revision));
         }
+        assert_eq!(seen, stored.iter().map(|object| object.revision).collect::<Vec<_>>());
     }
-    let (revision, objects) = store.list(&config_maps(), None);
-    drop(store);
-    let (reopened, found) = Store::open(&directory).unwrap().list(&config_maps(), None);
-    let summary = |objects: &[std::sync::Arc<crate::store::Object>]| -> Vec<_> {
-        objects.iter().map(|object| (object.key.clone(), object.revision)).collect()
+    let contents = |store: &Store| {
+        let (revision, objects) = store.list(&config_maps(), None);
+        (revision, objects.iter().map(|object| (object.key.clone(), object.json.clone())).collect::<Vec<_>>())
     };
-    assert_eq!((revision, summary(&objects)), (reopened, summary(&found)));
+    let expected = contents(&store);
+    drop(store);
+    assert_eq!(contents(&Store::open(directory).unwrap()), expected);
+}
+
+fn succeeds(mut command: Command) {
+    let output = command.output().unwrap();
+    let text = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
+    assert!(output.status.success(), "{text}");
+}
+
+#[tokio::test]
+#[ignore = "the child of a_file_that_cannot_grow_refuses_writes"]
+async fn write_below_a_limit() {
+    let directory = directory_from_parent();
+    let file = directory.join("store.redb");
+    let (_, unlimited) = getrlimit(Resource::RLIMIT_FSIZE).unwrap();
+    let limit = |bytes| setrlimit(Resource::RLIMIT_FSIZE, bytes, unlimited).unwrap();
+    let fill = || limit(fs::metadata(&file).unwrap().len() + 500_000);
+    write_to_a_full_disk(&directory, fill, || limit(unlimited)).await;
+}
+
+/// The limit comes with a signal, which the child must ignore.
+#[test]
+fn a_file_that_cannot_grow_refuses_writes() {
+    let directory = TempDir::new().unwrap();
+    let ignoring = ["-c", r#"trap "" XFSZ; exec "$@""#, "sh", &this_binary()];
+    succeeds(child("sh", &ignoring, "write_below_a_limit", directory.path()));
+}
+
+#[tokio::test]
+#[ignore = "the child of a_full_disk_refuses_writes"]
+async fn write_beside_a_ballast() {
+    let directory = directory_from_parent();
+    let ballast = directory.join("ballast");
+    let fill = || {
+        let mut file = fs::File::create(&ballast).unwrap();
+        while file.write_all(&[1; 4096]).is_ok() {}
+    };
+    write_to_a_full_disk(&directory, fill, || fs::remove_file(&ballast).unwrap()).await;
 }
 
 #[test]
-fn a_full_disk_refuses_writes_until_there_is_space() {
+fn a_full_disk_refuses_writes() {
     let directory = TempDir::new().unwrap();
-    let ignoring = ["-c", r#"trap "" XFSZ; exec "$@""#, "sh", &this_binary()];
-    let output = child("sh", &ignoring, "write_to_a_full_disk", directory.path()).output().unwrap();
-    assert!(
-        output.status.success(),
-        "{}{}",
-        String::from_utf8_lossy(&output.stdout),
-        String::from_utf8_lossy(&output.stderr)
-    );
+    let small_disk = r#"mount -t tmpfs -o size=16m tmpfs "$STORE_TEST_DIRECTORY" && exec "$@""#;
+    let unshare = |script| ["--user", "--map-root-user", "--mount", "sh", "-c", script, "sh"];
+    let allowed =
+        Command::new("unshare").args(unshare(small_disk)).arg("true").env(DIRECTORY, directory.path()).output();
+    if !allowed.is_ok_and(|output| output.status.success()) {
+        eprintln!("skipped: this user cannot mount a disk in a namespace");
+        return;
+    }
+    let binary = this_binary();
+    let arguments = [&unshare(small_disk)[..], &[&binary]].concat();
+    succeeds(child("unshare", &arguments, "write_beside_a_ballast", directory.path()));
 }
 
 #[tokio::test]
