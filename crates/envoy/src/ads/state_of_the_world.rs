@@ -1,0 +1,129 @@
+//! The state-of-the-world variant, at the server.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use super::{Heard, Nonces, Resource, Snapshot, encode_bytes};
+use crate::TypeUrl;
+use crate::envoy::service::discovery::v3::DiscoveryRequest;
+
+/// One client's subscriptions, on one stream.
+#[derive(Debug, Default)]
+pub struct StateOfTheWorldServer {
+    subscriptions: BTreeMap<TypeUrl, Subscription>,
+    nonces: Nonces,
+}
+
+#[derive(Debug, Default)]
+struct Subscription {
+    /// `None` asks for everything.
+    names: Option<BTreeSet<Arc<str>>>,
+    /// Names and versions of what was sent last; `None` before the first response.
+    sent: Option<Vec<(Arc<str>, Arc<str>)>>,
+    outstanding: Option<(String, String)>,
+    /// How often this type was sent, for `version_info`.
+    version: u64,
+}
+
+/// What is sent: all resources of a type that the client asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WorldResponse {
+    /// The type of everything in it.
+    pub type_url: TypeUrl,
+    /// Increases with every response of the type.
+    pub version: String,
+    /// Repeated by the client in its answer.
+    pub nonce: String,
+    /// Everything that exists of what was asked for.
+    pub resources: Vec<Arc<Resource>>,
+}
+
+impl WorldResponse {
+    /// Appends the encoded `DiscoveryResponse`.
+    pub fn encode(&self, buffer: &mut Vec<u8>) {
+        encode_bytes(1, self.version.as_bytes(), buffer);
+        for resource in &self.resources {
+            encode_bytes(2, &resource.any, buffer);
+        }
+        encode_bytes(4, self.type_url.as_str().as_bytes(), buffer);
+        encode_bytes(5, self.nonce.as_bytes(), buffer);
+    }
+}
+
+impl StateOfTheWorldServer {
+    /// Takes a request in. Responses are made by [`StateOfTheWorldServer::push`].
+    pub fn hear(&mut self, request: &DiscoveryRequest) -> Heard {
+        let Some(type_url) = TypeUrl::parse(&request.type_url) else { return Heard::Unknown(request.type_url.clone()) };
+        let subscription = self.subscriptions.entry(type_url).or_default();
+        let first = request.response_nonce.is_empty();
+        let current = subscription.outstanding.as_ref().is_some_and(|(nonce, _)| *nonce == request.response_nonce);
+        let answered = subscription.sent.is_some() && subscription.outstanding.is_none();
+        if !first && !current && !answered {
+            return Heard::Stale(type_url);
+        }
+        let asks = subscription.ask(type_url, request) || first;
+        if let (true, Some(error)) = (current, &request.error_detail) {
+            subscription.outstanding = None;
+            return Heard::Rejected(type_url, error.message.clone());
+        }
+        // A request that repeats the nonce with an older version follows a rejection and accepts nothing.
+        let accepts = current && subscription.outstanding.as_ref().is_some_and(|(_, v)| *v == request.version_info);
+        if current {
+            subscription.outstanding = None;
+        }
+        match (asks, accepts) {
+            (true, _) => Heard::Subscribed(type_url),
+            (false, true) => Heard::Acknowledged(type_url),
+            (false, false) => Heard::Stale(type_url),
+        }
+    }
+
+    /// The responses that bring the client to `snapshot`, in the order in which they must be sent.
+    pub fn push(&mut self, snapshot: &Snapshot) -> Vec<WorldResponse> {
+        let mut responses = Vec::new();
+        for type_url in TypeUrl::ALL {
+            let Some(subscription) = self.subscriptions.get_mut(&type_url) else { continue };
+            let Some(resources) = subscription.difference(type_url, snapshot) else { continue };
+            let nonce = self.nonces.next();
+            subscription.version += 1;
+            let version = subscription.version.to_string();
+            subscription.outstanding = Some((nonce.clone(), version.clone()));
+            if type_url == TypeUrl::Cluster
+                && let Some(endpoints) = self.subscriptions.get_mut(&TypeUrl::Endpoint)
+            {
+                endpoints.sent = None;
+            }
+            responses.push(WorldResponse { type_url, version, nonce, resources });
+        }
+        responses
+    }
+}
+
+impl Subscription {
+    /// Takes the request's names; whether they differ from before.
+    fn ask(&mut self, type_url: TypeUrl, request: &DiscoveryRequest) -> bool {
+        let names: BTreeSet<Arc<str>> = request.resource_names.iter().map(|n| n.as_str().into()).collect();
+        let wildcard = type_url.has_wildcard() && (names.is_empty() || names.contains("*"));
+        let names = if wildcard { None } else { Some(names) };
+        let differs = names != self.names;
+        if differs {
+            // Envoy waits for an answer to every name that it adds, even to one that does not exist.
+            self.sent = None;
+        }
+        self.names = names;
+        differs
+    }
+
+    fn difference(&mut self, type_url: TypeUrl, snapshot: &Snapshot) -> Option<Vec<Arc<Resource>>> {
+        let resources: Vec<Arc<Resource>> = match &self.names {
+            None => snapshot.of(type_url).cloned().collect(),
+            Some(names) => names.iter().filter_map(|n| snapshot.get(type_url, n)).cloned().collect(),
+        };
+        let state: Vec<_> = resources.iter().map(|r| (r.name.clone(), r.version.clone())).collect();
+        if self.sent.as_ref() == Some(&state) {
+            return None;
+        }
+        self.sent = Some(state);
+        Some(resources)
+    }
+}

@@ -1,0 +1,236 @@
+use std::collections::{BTreeMap, BTreeSet};
+
+use prost::Message;
+
+use super::*;
+use crate::envoy::service::discovery::v3::{
+    DeltaDiscoveryRequest, DeltaDiscoveryResponse, DiscoveryRequest, DiscoveryResponse,
+};
+use crate::google::rpc::Status;
+
+fn resource(type_url: TypeUrl, name: &str, version: u64) -> Arc<Resource> {
+    Arc::new(Resource::new(type_url, name, &version.to_string(), format!("{name}@{version}").as_bytes()))
+}
+
+fn snapshot(content: &[(TypeUrl, &str, u64)]) -> Snapshot {
+    let mut types: BTreeMap<TypeUrl, Resources> = BTreeMap::new();
+    for (type_url, name, version) in content {
+        types.entry(*type_url).or_default().insert((*name).into(), resource(*type_url, name, *version));
+    }
+    let mut snapshot = Snapshot::default();
+    for (type_url, resources) in types {
+        snapshot.set(type_url, Arc::new(resources));
+    }
+    snapshot
+}
+
+fn decode(response: &DeltaResponse) -> DeltaDiscoveryResponse {
+    let mut bytes = Vec::new();
+    response.encode(&mut bytes);
+    DeltaDiscoveryResponse::decode(bytes.as_slice()).unwrap()
+}
+
+fn subscribe(type_url: TypeUrl, names: &[&str]) -> DeltaDiscoveryRequest {
+    DeltaDiscoveryRequest {
+        type_url: type_url.as_str().to_owned(),
+        resource_names_subscribe: names.iter().map(|n| (*n).to_owned()).collect(),
+        ..Default::default()
+    }
+}
+
+fn names(response: &DeltaResponse) -> Vec<&str> {
+    response.resources.iter().map(|r| &*r.name).collect()
+}
+
+#[test]
+fn a_response_encodes_as_the_generated_message_does() {
+    let mut server = DeltaServer::default();
+    server.hear(&subscribe(TypeUrl::Cluster, &[]));
+    let sent = server.push(&snapshot(&[(TypeUrl::Cluster, "a", 1)]));
+    let decoded = decode(&sent[0]);
+    assert_eq!(decoded.type_url, TypeUrl::Cluster.as_str());
+    assert_eq!(decoded.resources[0].name, "a");
+    assert_eq!(decoded.resources[0].version, "1");
+    assert_eq!(decoded.resources[0].resource.as_ref().unwrap().value, b"a@1");
+    assert_eq!(decoded.nonce, sent[0].nonce);
+}
+
+#[test]
+fn an_empty_first_answer_is_sent_once() {
+    let mut server = DeltaServer::default();
+    assert_eq!(server.hear(&subscribe(TypeUrl::Listener, &[])), Heard::Subscribed(TypeUrl::Listener));
+    assert_eq!(server.push(&Snapshot::default()).len(), 1);
+    assert_eq!(server.push(&Snapshot::default()), []);
+}
+
+#[test]
+fn a_name_that_does_not_exist_is_answered_as_removed() {
+    let mut server = DeltaServer::default();
+    server.hear(&subscribe(TypeUrl::Route, &["r"]));
+    let sent = server.push(&Snapshot::default());
+    assert_eq!(sent[0].removed, ["r".into()]);
+    assert_eq!(server.push(&Snapshot::default()), []);
+    assert_eq!(names(&server.push(&snapshot(&[(TypeUrl::Route, "r", 1)]))[0]), ["r"]);
+}
+
+#[test]
+fn only_differences_are_sent() {
+    let mut server = DeltaServer::default();
+    server.hear(&subscribe(TypeUrl::Cluster, &[]));
+    server.push(&snapshot(&[(TypeUrl::Cluster, "a", 1), (TypeUrl::Cluster, "b", 1)]));
+    let sent = server.push(&snapshot(&[(TypeUrl::Cluster, "a", 1), (TypeUrl::Cluster, "c", 1)]));
+    assert_eq!(names(&sent[0]), ["c"]);
+    assert_eq!(sent[0].removed, ["b".into()]);
+}
+
+#[test]
+fn endpoints_follow_a_changed_cluster_in_the_same_push() {
+    let mut server = DeltaServer::default();
+    server.hear(&subscribe(TypeUrl::Cluster, &[]));
+    server.hear(&subscribe(TypeUrl::Endpoint, &["a", "b"]));
+    let endpoints = [(TypeUrl::Endpoint, "a", 1), (TypeUrl::Endpoint, "b", 1)];
+    let old = [&[(TypeUrl::Cluster, "a", 1), (TypeUrl::Cluster, "b", 1)][..], &endpoints].concat();
+    server.push(&snapshot(&old));
+    let new = [&[(TypeUrl::Cluster, "a", 2), (TypeUrl::Cluster, "b", 1)][..], &endpoints].concat();
+    let sent = server.push(&snapshot(&new));
+    assert_eq!(
+        sent.iter().map(|r| (r.type_url, names(r))).collect::<Vec<_>>(),
+        [(TypeUrl::Cluster, vec!["a"]), (TypeUrl::Endpoint, vec!["a"]),]
+    );
+}
+
+#[test]
+fn a_rejection_is_heard_with_its_reason_and_not_sent_again() {
+    let mut server = DeltaServer::default();
+    server.hear(&subscribe(TypeUrl::Listener, &[]));
+    let content = snapshot(&[(TypeUrl::Listener, "l", 1)]);
+    let sent = server.push(&content);
+    let mut answer = subscribe(TypeUrl::Listener, &[]);
+    answer.response_nonce = sent[0].nonce.clone();
+    answer.error_detail = Some(Status { message: "no such filter".to_owned(), ..Default::default() });
+    assert_eq!(server.hear(&answer), Heard::Rejected(TypeUrl::Listener, "no such filter".to_owned()));
+    assert_eq!(server.push(&content), []);
+    assert_eq!(server.hear(&answer), Heard::Stale(TypeUrl::Listener));
+}
+
+#[test]
+fn a_type_that_is_not_served_is_told() {
+    let request = DeltaDiscoveryRequest { type_url: "type.googleapis.com/x.Y".to_owned(), ..Default::default() };
+    assert_eq!(DeltaServer::default().hear(&request), Heard::Unknown("type.googleapis.com/x.Y".to_owned()));
+}
+
+fn world(type_url: TypeUrl, names: &[&str], version: &str, nonce: &str) -> DiscoveryRequest {
+    DiscoveryRequest {
+        type_url: type_url.as_str().to_owned(),
+        resource_names: names.iter().map(|n| (*n).to_owned()).collect(),
+        version_info: version.to_owned(),
+        response_nonce: nonce.to_owned(),
+        ..Default::default()
+    }
+}
+
+#[test]
+fn the_world_is_sent_whole_and_only_when_it_changes() {
+    let mut server = StateOfTheWorldServer::default();
+    server.hear(&world(TypeUrl::Cluster, &[], "", ""));
+    let one = snapshot(&[(TypeUrl::Cluster, "a", 1), (TypeUrl::Cluster, "b", 1)]);
+    let sent = server.push(&one);
+    assert_eq!(sent[0].resources.len(), 2);
+    let mut bytes = Vec::new();
+    sent[0].encode(&mut bytes);
+    assert_eq!(DiscoveryResponse::decode(bytes.as_slice()).unwrap().resources[1].value, b"b@1");
+    let heard = server.hear(&world(TypeUrl::Cluster, &[], &sent[0].version, &sent[0].nonce));
+    assert_eq!(heard, Heard::Acknowledged(TypeUrl::Cluster));
+    assert_eq!(server.push(&one), []);
+    assert_eq!(server.push(&snapshot(&[(TypeUrl::Cluster, "a", 1)]))[0].resources.len(), 1);
+}
+
+#[test]
+fn a_changed_cluster_brings_all_endpoints_of_the_world() {
+    let mut server = StateOfTheWorldServer::default();
+    server.hear(&world(TypeUrl::Cluster, &[], "", ""));
+    server.hear(&world(TypeUrl::Endpoint, &["a"], "", ""));
+    server.push(&snapshot(&[(TypeUrl::Cluster, "a", 1), (TypeUrl::Endpoint, "a", 1)]));
+    let sent = server.push(&snapshot(&[(TypeUrl::Cluster, "a", 2), (TypeUrl::Endpoint, "a", 1)]));
+    assert_eq!(sent.iter().map(|r| r.type_url).collect::<Vec<_>>(), [TypeUrl::Cluster, TypeUrl::Endpoint]);
+}
+
+#[test]
+fn an_old_version_with_the_current_nonce_accepts_nothing() {
+    let mut server = StateOfTheWorldServer::default();
+    server.hear(&world(TypeUrl::Listener, &[], "", ""));
+    let first = server.push(&snapshot(&[(TypeUrl::Listener, "l", 1)]));
+    server.hear(&world(TypeUrl::Listener, &[], &first[0].version, &first[0].nonce));
+    let second = server.push(&snapshot(&[(TypeUrl::Listener, "l", 2)]));
+    let heard = server.hear(&world(TypeUrl::Listener, &[], &first[0].version, &second[0].nonce));
+    assert_eq!(heard, Heard::Stale(TypeUrl::Listener));
+}
+
+/// A small generator of pseudo-random numbers, so that a failing run can be repeated.
+struct Seeded(u64);
+
+impl Seeded {
+    fn below(&mut self, bound: u64) -> u64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % bound
+    }
+}
+
+/// What a client has applied.
+type Applied = BTreeMap<(TypeUrl, String), Vec<u8>>;
+
+fn exchange(server: &mut DeltaServer, client: &mut Client, snapshot: &Snapshot, applied: &mut Applied) {
+    loop {
+        let sent = server.push(snapshot);
+        if sent.is_empty() {
+            return;
+        }
+        for response in sent {
+            let offer = client.receive(decode(&response)).unwrap();
+            for resource in &offer.resources {
+                let message = resource.message.as_ref().unwrap().value.clone();
+                applied.insert((offer.type_url, resource.name.clone()), message);
+            }
+            for name in &offer.removed {
+                applied.remove(&(offer.type_url, name.clone()));
+            }
+            server.hear(&client.answer(offer, &BTreeMap::new()));
+        }
+        let clusters = applied.keys().filter(|(t, _)| *t == TypeUrl::Cluster).map(|(_, n)| n.clone());
+        let wanted: BTreeSet<String> = clusters.collect();
+        applied.retain(|(t, n), _| *t != TypeUrl::Endpoint || wanted.contains(n));
+        if let Some(request) = client.want(TypeUrl::Endpoint, wanted) {
+            server.hear(&request);
+        }
+    }
+}
+
+#[test]
+fn a_client_converges_through_changes_and_reconnections() {
+    let mut random = Seeded(7);
+    for _ in 0..200 {
+        let (mut client, mut applied) = (Client::new(Default::default()), Applied::new());
+        let mut server = DeltaServer::default();
+        client.open().iter().for_each(|r| drop(server.hear(r)));
+        for _ in 0..20 {
+            if random.below(4) == 0 {
+                server = DeltaServer::default();
+                client.open().iter().for_each(|r| drop(server.hear(r)));
+            }
+            let mut content = Vec::new();
+            for name in ["a", "b", "c", "d"] {
+                if random.below(3) > 0 {
+                    content.push((TypeUrl::Cluster, name, random.below(3)));
+                    content.push((TypeUrl::Endpoint, name, random.below(3)));
+                }
+                if random.below(2) > 0 {
+                    content.push((TypeUrl::Listener, name, random.below(3)));
+                }
+            }
+            exchange(&mut server, &mut client, &snapshot(&content), &mut applied);
+            let expected: Applied =
+                content.iter().map(|(t, n, v)| ((*t, (*n).to_owned()), format!("{n}@{v}").into_bytes())).collect();
+            assert_eq!(applied, expected);
+        }
+    }
+}

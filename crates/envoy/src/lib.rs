@@ -1,0 +1,14 @@
+//! The nouns on the wire: Envoy's xDS v3 messages, their type URLs, and the ADS state machine of both ends.
+//!
+//! Nothing here knows Kubernetes or Istio, and nothing here has a socket.
+#![forbid(unsafe_code)]
+
+pub mod ads;
+mod proto;
+mod type_url;
+
+pub use proto::*;
+pub use type_url::TypeUrl;
+
+/// The descriptors of every message in this crate, for JSON; without source information.
+pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
