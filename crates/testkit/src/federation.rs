@@ -75,6 +75,11 @@ impl Federation {
         &self.home
     }
 
+    /// The file with a context for each cluster.
+    pub fn kubeconfig(&self) -> PathBuf {
+        self.shell.directory.join("kubeconfig")
+    }
+
     /// A shell where `kubectl` finds every cluster of this federation.
     pub fn shell(&self) -> &Shell {
         &self.shell

@@ -1,0 +1,10 @@
+//! Every command a person types, typed as they type it.
+
+mod access;
+mod crd;
+mod exec;
+mod objects;
+mod output;
+mod refusals;
+mod server_side;
+mod workloads;
