@@ -63,7 +63,8 @@ pub(crate) fn apply(
     Ok(finish(live, applied, result, manager, (entries, former, own)))
 }
 
-/// The live object with what is applied, without what no longer is.
+/// The live object without what is no longer applied, and with what is. Pruning comes first, so that an empty list or
+/// object that is applied stays.
 fn combine(
     live: Option<&Value>,
     applied: &Value,
@@ -71,18 +72,17 @@ fn combine(
     claim: &FieldSet,
     (entries, manager): (&Entries, &Manager<'_>),
 ) -> Value {
-    let mut result = match live {
-        Some(live) => merged(live.clone(), &without_null_timestamp(applied), Some(schema)),
-        None => without_null_timestamp(applied),
-    };
+    let applied = without_null_timestamp(applied);
+    let Some(live) = live else { return applied };
+    let mut pruned = live.clone();
     if let Some(last) = entries.0.iter().find(|e| e.is_of(manager, Operation::Apply)) {
         let mut owned = claim.clone();
         for other in entries.0.iter().filter(|e| !e.is_of(manager, Operation::Apply)) {
             owned.unite(&other.fields);
         }
-        prune(&mut result, Some(schema), last.fields.view(), Some(owned.view()));
+        prune(&mut pruned, Some(schema), last.fields.view(), Some(owned.view()));
     }
-    result
+    merged(pruned, &applied, Some(schema))
 }
 
 /// Go clients write `creationTimestamp: null` into every manifest; it must not erase the live one.

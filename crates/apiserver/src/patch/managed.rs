@@ -268,4 +268,4 @@ fn is_reset(sent: &Value) -> bool {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
