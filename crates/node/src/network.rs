@@ -13,12 +13,20 @@
 //! the rules in both directions.
 
 mod cluster;
+mod dns;
 mod error;
+mod follow;
+mod forward;
 mod link;
 mod namespace;
+mod nft;
+mod objects;
 mod outer;
 mod pod;
 mod process;
+mod rules;
+mod services;
+mod table;
 
 pub use cluster::{ClusterNetwork, NetworkConfig};
 pub use error::NetworkError;

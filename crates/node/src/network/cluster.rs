@@ -1,6 +1,7 @@
 //! One cluster's network: the node's namespace, and the process that holds it.
 
 use std::fs::{self, File};
+use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
@@ -11,11 +12,19 @@ use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
 
+use super::dns::{Server, Snapshot};
+use super::follow::follow;
+use super::forward::Forwards;
 use super::link::{End, Links};
 use super::namespace::Namespace;
+use super::objects::Objects;
 use super::outer::{self, OuterNetwork};
 use super::process::{self, Living, Lock, Ready};
+use super::rules::Rules;
+use super::services::Services;
+use super::table::{self, Place, Table};
 use super::{NetworkError, arguments, pod};
 
 /// The bridge to the pods.
@@ -59,14 +68,14 @@ struct Inner {
 #[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 struct State {
     #[serde(flatten)]
-    place: Place,
+    agreed: Agreed,
     /// The thread whose network namespace is the node's.
     thread: i32,
 }
 
 /// What a network process must agree in with the cluster process that finds it.
 #[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-struct Place {
+struct Agreed {
     slot: u8,
     index: ClusterIndex,
     /// The outer process that its uplink leads to.
@@ -94,12 +103,12 @@ impl ClusterNetwork {
     }
 
     /// A listener in the node's namespace (pods reach it at the pod gateway's address). SO_REUSEADDR, non-blocking.
-    pub fn listen_for_pods(&self, port: u16) -> std::io::Result<TcpListener> {
+    pub fn listen_for_pods(&self, port: u16) -> io::Result<TcpListener> {
         listen(&self.inner.node, (self.inner.gateway, port).into())
     }
 
     /// A listener on 127.0.0.1 of the outer network's namespace, so that `isthmus run -- kubectl` works there.
-    pub fn listen_on_outer_loopback(&self, port: u16) -> std::io::Result<TcpListener> {
+    pub fn listen_on_outer_loopback(&self, port: u16) -> io::Result<TcpListener> {
         listen(&self.inner.outer, (Ipv4Addr::LOCALHOST, port).into())
     }
 
@@ -109,7 +118,7 @@ impl ClusterNetwork {
     }
 
     /// A TCP connection made from the node's namespace (for probes).
-    pub async fn connect(&self, to: SocketAddr) -> std::io::Result<TcpStream> {
+    pub async fn connect(&self, to: SocketAddr) -> io::Result<TcpStream> {
         connect(&self.inner.node, to).await
     }
 
@@ -119,14 +128,14 @@ impl ClusterNetwork {
     }
 }
 
-fn listen(namespace: &Namespace, address: SocketAddr) -> std::io::Result<TcpListener> {
+fn listen(namespace: &Namespace, address: SocketAddr) -> io::Result<TcpListener> {
     let listener = namespace.run(move || TcpListener::bind(address))??;
     listener.set_nonblocking(true)?;
     Ok(listener)
 }
 
 /// A TCP connection made from another namespace.
-pub(super) async fn connect(namespace: &Namespace, to: SocketAddr) -> std::io::Result<TcpStream> {
+pub(super) async fn connect(namespace: &Namespace, to: SocketAddr) -> io::Result<TcpStream> {
     let new = if to.is_ipv4() { TcpSocket::new_v4 } else { TcpSocket::new_v6 };
     namespace.run(new)??.connect(to).await
 }
@@ -138,9 +147,9 @@ fn find_or_start(config: &NetworkConfig) -> Result<(File, File), NetworkError> {
     fs::create_dir_all(&directory)
         .map_err(|e| NetworkError::system(format!("cannot make {}", directory.display()), e))?;
     let lock = lock_path(&config.home, &config.cluster);
-    let place = Place { slot: config.plan.slot, index: config.index, outer: outer.pid() };
+    let agreed = Agreed { slot: config.plan.slot, index: config.index, outer: outer.pid() };
     if let Some(found) = process::find::<State>(&lock) {
-        if found.state.place == place {
+        if found.state.agreed == agreed {
             return Ok((open_namespace(&found)?, outer.open_namespace("net")?));
         }
         found.end()?;
@@ -169,29 +178,41 @@ pub(super) fn hold(args: &[String], ready: Ready) -> Result<(), NetworkError> {
     let index = index.parse::<u8>().ok().and_then(|n| ClusterIndex::try_from(n).ok());
     let index = index.ok_or_else(|| not_a("cluster index", args.last().map_or("", String::as_str)))?;
     let lock = Lock::take(lock_path(&home, cluster))?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let runtime = runtime.map_err(|e| NetworkError::system("cannot start a runtime", e))?;
-    runtime.block_on(serve(&home, plan, index, lock, ready))
+    runtime.block_on(serve(&home, cluster, Place { plan, index }, lock, ready))
 }
 
 fn not_a(noun: &str, text: &str) -> NetworkError {
     NetworkError::Refused(format!("{text:?} is not a {noun}"))
 }
 
-async fn serve(
-    home: &Path,
-    plan: AddressPlan,
-    index: ClusterIndex,
-    mut lock: Lock,
-    ready: Ready,
-) -> Result<(), NetworkError> {
+async fn serve(home: &Path, cluster: &str, place: Place, mut lock: Lock, ready: Ready) -> Result<(), NetworkError> {
+    let Place { plan, index } = place;
     let mut terminate = signal(SignalKind::terminate()).map_err(|e| NetworkError::system("cannot await signals", e))?;
     let outer = OuterNetwork::find(home).ok_or_else(|| NetworkError::NotRunning(home.to_owned()))?;
     let node = Namespace::create().map_err(|e| NetworkError::namespaces("cannot make a network namespace", e))?;
     furnish(&node, &outer, plan, index).await?;
-    let place = Place { slot: plan.slot, index, outer: outer.pid() };
-    lock.publish(State { place, thread: node.thread().as_raw() })?;
+    let rules = Rules::install(&node, plan.outer())?;
+    let bind = |address| Server::bind(&node, address);
+    let servers =
+        [plan.dns_service(index), plan.pod_gateway(index)].map(bind).into_iter().collect::<io::Result<Vec<_>>>();
+    let servers = servers.map_err(|e| NetworkError::system("cannot take the DNS port of the node", e))?;
+    let outside = Namespace::enter(outer.open_namespace("net")?);
+    let outside = outside.map_err(|e| NetworkError::system("cannot enter the outer network namespace", e))?;
+    let directory = home.join(cluster);
+    let services = Services {
+        rules,
+        links: Links::within(&node)?,
+        forwards: Forwards::new(Arc::new(outside), directory.join("forwards.json")),
+        offers: !outer.includes_host(),
+    };
+    lock.publish(State {
+        agreed: Agreed { slot: plan.slot, index, outer: outer.pid() },
+        thread: node.thread().as_raw(),
+    })?;
     ready.tell()?;
+    start_services(directory.join("dns.kubeconfig"), place, services, servers);
     let (ended, outer_ended) = tokio::sync::oneshot::channel();
     std::thread::spawn(move || {
         let waited = outer.wait();
@@ -205,6 +226,33 @@ async fn serve(
             Ok(())
         }
     }
+}
+
+/// Starts everything that depends on what the API server says.
+fn start_services(kubeconfig: PathBuf, place: Place, services: Services, servers: Vec<Server>) {
+    let (tables, table) = watch::channel(Table::default());
+    let (snapshots, names) = watch::channel(None);
+    // An empty table is true already, but for the file that says so.
+    tables.send_modify(|_| {});
+    tokio::spawn(services.serve(table));
+    for server in servers {
+        let names = names.clone();
+        tokio::spawn(async move {
+            if let Err(error) = server.serve(names).await {
+                tracing::error!(%error, "cluster DNS does not answer");
+            }
+        });
+    }
+    tokio::spawn(async move {
+        let mut serial = 0;
+        let changed = |objects: &Objects| {
+            serial += 1;
+            snapshots.send_replace(Some(Arc::new(Snapshot::new(objects, place, serial))));
+            let new = table::table(objects, place);
+            tables.send_if_modified(|old| std::mem::replace(old, new.clone()) != new);
+        };
+        follow(&kubeconfig, changed).await
+    });
 }
 
 /// Makes the node's links, addresses and routes.
@@ -227,6 +275,8 @@ async fn furnish(
         // A reply to a connection from the outer network may leave by another link than the route back says.
         ("ipv4/conf/all/rp_filter", "0"),
         ("ipv4/conf/default/rp_filter", "0"),
+        // Where the host has loaded br_netfilter, packets would meet the rules on the bridge, before they are routed.
+        ("bridge/bridge-nf-call-iptables", "0"),
     ])
     .map_err(|e| NetworkError::system("cannot configure the node's network", e))?;
     let inside = Links::within(node)?;

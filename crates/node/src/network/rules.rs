@@ -1,0 +1,232 @@
+//! The node's nftables rules.
+//!
+//! ```text
+//! table ip isthmus {
+//!   map services { type ipv4_addr . inet_proto . inet_service : verdict }   what a service answers at : goto its chain
+//!   set hairpin { type ipv4_addr . ipv4_addr }                             an endpoint that reaches itself
+//!   chain prerouting, output { nat: ip daddr . meta l4proto . th dport vmap @services }
+//!   chain <namespace>/<service>/<protocol>/<port> { dnat to numgen random mod N map { 0 : ADDRESS . PORT, … } }
+//!   chain postrouting { nat: ip saddr . ip daddr @hairpin masquerade; oifname uplink0 masquerade }
+//!   chain forward { iifname uplink0, new and not redirected: drop }
+//!   chain input { the same, unless it is for an address of the outer network }
+//! }
+//! ```
+//!
+//! What no rule redirects stays with the node, whose own addresses all services' addresses are: it answers that nothing
+//! listens there. Established connections keep their way when rules change; connection tracking remembers it.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddrV4};
+
+use ipnet::Ipv4Net;
+use nix::libc;
+
+use super::NetworkError;
+use super::cluster::UPLINK;
+use super::namespace::Namespace;
+use super::nft::{Batch, Connection, DataType, Expression, Hook, Meta, NftError, Register, Set, Socket, Value, field};
+use super::table::{Backend, BackendName, Frontend, Table};
+
+const SERVICES: Set = Set::Named("services");
+const HAIRPIN: Set = Set::Named("hairpin");
+
+const PREROUTING: u32 = 0;
+const INPUT: u32 = 1;
+const FORWARD: u32 = 2;
+const OUTPUT: u32 = 3;
+const POSTROUTING: u32 = 4;
+const BEFORE_ROUTING: i32 = -100;
+const AFTER_ROUTING: i32 = 100;
+
+/// A transaction that an ordinary user may send at once is at least twice as long.
+const LONGEST: usize = 100_000;
+
+/// The rules of one node, and what they are now.
+pub(super) struct Rules {
+    socket: Socket,
+    outer: Ipv4Net,
+    installed: Installed,
+}
+
+#[derive(Default)]
+struct Installed {
+    table: Table,
+    hairpins: BTreeSet<Ipv4Addr>,
+}
+
+impl Rules {
+    /// Installs the rules of a node without services. `outer` is the outer network.
+    pub(super) fn install(node: &Namespace, outer: Ipv4Net) -> Result<Rules, NetworkError> {
+        const WHAT: &str = "cannot make the node's nftables rules";
+        const MODULES: &str = "sudo modprobe -a nf_tables nft_chain_nat nft_nat nft_masq nft_ct nft_numgen nft_hash";
+        let explain = |source: io::Error| match source.raw_os_error() {
+            Some(libc::ENOENT | libc::EOPNOTSUPP | libc::EPROTONOSUPPORT | libc::EAFNOSUPPORT) => {
+                NetworkError::Missing { what: WHAT.to_owned(), missing: "nf_tables with nat", remedy: MODULES }
+            }
+            _ => NetworkError::system(WHAT, source),
+        };
+        let socket = node.run(Socket::open).and_then(|opened| opened).map_err(explain)?;
+        let mut rules = Rules { socket, outer, installed: Installed::default() };
+        rules.reset().map_err(|e| explain(e.source))?;
+        Ok(rules)
+    }
+
+    /// Makes the rules what the table asks for: the difference is sent, in one transaction unless it is too long for
+    /// one. When the kernel refuses it, everything is made anew.
+    pub(super) fn update(&mut self, table: &Table) -> Result<(), NftError> {
+        if let Err(error) = self.send_difference(table) {
+            tracing::warn!(%error, "the rules are made anew");
+            self.reset()?;
+            self.send_difference(table)?;
+        }
+        Ok(())
+    }
+
+    fn reset(&mut self) -> Result<(), NftError> {
+        self.installed = Installed::default();
+        let mut batch = Batch::new();
+        add_base(&mut batch, self.outer);
+        self.socket.commit(batch)
+    }
+
+    fn send_difference(&mut self, table: &Table) -> Result<(), NftError> {
+        let mut batch = Batch::new();
+        let hairpins = hairpins(table);
+        let before = &self.installed;
+        let mut sets = 0;
+        for (name, backend) in &table.backends {
+            let known = before.table.backends.get(name);
+            if known != Some(backend) {
+                set_backend(&mut batch, name, backend, known.is_some(), &mut sets);
+                batch = self.send_if_long(batch)?;
+            }
+        }
+        let removed = |(at, name): &(&Frontend, &BackendName)| table.frontends.get(*at) != Some(*name);
+        let added = |(at, name): &(&Frontend, &BackendName)| before.table.frontends.get(*at) != Some(*name);
+        batch.delete_elements(SERVICES, before.table.frontends.iter().filter(removed).map(|(at, _)| frontend_key(at)));
+        let chains: Vec<_> = table.frontends.iter().filter(added).map(|(at, name)| (at, chain(name))).collect();
+        for portion in chains.chunks(200) {
+            let elements = portion.iter().map(|(at, chain)| (frontend_key(at), Value::Goto(chain)));
+            batch.add_elements(SERVICES, elements);
+            batch = self.send_if_long(batch)?;
+        }
+        batch.delete_elements(HAIRPIN, before.hairpins.difference(&hairpins).map(|ip| hairpin_key(*ip)));
+        let new = hairpins.difference(&before.hairpins);
+        batch.add_elements(HAIRPIN, new.map(|ip| (hairpin_key(*ip), Value::None)));
+        for name in before.table.backends.keys().filter(|name| !table.backends.contains_key(name)) {
+            let chain = chain(name);
+            batch.flush_chain(&chain);
+            batch.delete_chain(&chain);
+            batch = self.send_if_long(batch)?;
+        }
+        self.socket.commit(batch)?;
+        self.installed = Installed { table: table.clone(), hairpins };
+        Ok(())
+    }
+
+    fn send_if_long(&self, batch: Batch) -> Result<Batch, NftError> {
+        if batch.len() < LONGEST {
+            return Ok(batch);
+        }
+        self.socket.commit(batch)?;
+        Ok(Batch::new())
+    }
+}
+
+fn add_base(batch: &mut Batch, outer: Ipv4Net) {
+    use Expression::*;
+    const A: Register = Register::FIRST;
+    const B: Register = Register::SECOND;
+    const C: Register = Register::THIRD;
+    batch.replace_table();
+    batch.add_set(SERVICES, DataType::ADDRESS_PROTOCOL_PORT, Some(DataType::VERDICT));
+    batch.add_set(HAIRPIN, DataType::ADDRESS_PAIR, None);
+    let by_service =
+        [Load(field::DESTINATION, A), LoadMeta(Meta::Protocol, B), Load(field::PORT, C), GoWhere(SERVICES, A)];
+    for (name, number) in [("prerouting", PREROUTING), ("output", OUTPUT)] {
+        batch.add_base_chain(name, Hook { kind: "nat", number, priority: BEFORE_ROUTING });
+        batch.add_rule(name, &by_service);
+    }
+    let uplink = interface(UPLINK);
+    batch.add_base_chain("postrouting", Hook { kind: "nat", number: POSTROUTING, priority: AFTER_ROUTING });
+    batch.add_rule("postrouting", &[Load(field::SOURCE, A), Load(field::DESTINATION, B), In(HAIRPIN, A), Masquerade]);
+    batch.add_rule("postrouting", &[LoadMeta(Meta::OutputInterface, A), Equal(A, &uplink), Masquerade]);
+
+    let zero = [0; 4];
+    let from_outside = [
+        LoadMeta(Meta::InputInterface, A),
+        Equal(A, &uplink),
+        LoadConnection(Connection::State, A),
+        Mask(A, Connection::NEW.to_ne_bytes()),
+        NotEqual(A, &zero),
+        LoadConnection(Connection::Status, A),
+        Mask(A, Connection::REDIRECTED.to_ne_bytes()),
+        Equal(A, &zero),
+    ];
+    batch.add_base_chain("forward", Hook { kind: "filter", number: FORWARD, priority: 0 });
+    batch.add_rule("forward", &[&from_outside[..], &[Drop]].concat());
+    let network = outer.network().octets();
+    let elsewhere = [Load(field::DESTINATION, A), Mask(A, outer.netmask().octets()), NotEqual(A, &network), Drop];
+    batch.add_base_chain("input", Hook { kind: "filter", number: INPUT, priority: 0 });
+    batch.add_rule("input", &[&from_outside[..], &elsewhere].concat());
+}
+
+/// An interface's name as the kernel compares it: sixteen bytes, filled up with zeros.
+fn interface(name: &str) -> [u8; 16] {
+    let mut bytes = [0; 16];
+    bytes.iter_mut().zip(name.bytes()).for_each(|(to, from)| *to = from);
+    bytes
+}
+
+fn set_backend(batch: &mut Batch, name: &BackendName, backend: &Backend, exists: bool, sets: &mut u32) {
+    use Expression::*;
+    const A: Register = Register::FIRST;
+    const B: Register = Register::SECOND;
+    let chain = chain(name);
+    if exists {
+        batch.flush_chain(&chain);
+    } else {
+        batch.add_chain(&chain);
+    }
+    if let [only] = backend.endpoints.as_slice() {
+        let (address, port) = (only.ip().octets(), only.port().to_be_bytes());
+        batch.add_rule(&chain, &[Constant(&address, A), Constant(&port, B), Redirect(A, B)]);
+        return;
+    }
+    *sets += 1;
+    let map = Set::Anonymous(*sets);
+    batch.add_set(map, DataType::INTEGER, Some(DataType::ADDRESS_PORT));
+    let values: Vec<_> = backend.endpoints.iter().map(endpoint_value).collect();
+    // The numbers come from the generator in the machine's own order.
+    batch.add_elements(map, (0u32..).zip(&values).map(|(n, value)| (n.to_ne_bytes().to_vec(), Value::Bytes(value))));
+    let count = u32::try_from(values.len()).unwrap_or(u32::MAX);
+    let (to, go) = (Translate(map, A, A), Redirect(A, B));
+    if backend.sticky {
+        batch.add_rule(&chain, &[Load(field::SOURCE, B), Hash(B, count, A), to, go]);
+    } else {
+        batch.add_rule(&chain, &[Random(count, A), to, go]);
+    }
+}
+
+fn chain(name: &BackendName) -> String {
+    name.to_string()
+}
+
+fn frontend_key(frontend: &Frontend) -> Vec<u8> {
+    let port = frontend.port.to_be_bytes();
+    [&frontend.address.octets()[..], &[frontend.protocol as u8, 0, 0, 0], &port, &[0, 0]].concat()
+}
+
+fn endpoint_value(endpoint: &SocketAddrV4) -> [u8; 8] {
+    let ([a, b, c, d], [high, low]) = (endpoint.ip().octets(), endpoint.port().to_be_bytes());
+    [a, b, c, d, high, low, 0, 0]
+}
+
+fn hairpin_key(address: Ipv4Addr) -> Vec<u8> {
+    [address.octets(), address.octets()].concat()
+}
+
+fn hairpins(table: &Table) -> BTreeSet<Ipv4Addr> {
+    table.backends.values().flat_map(|backend| &backend.endpoints).map(|endpoint| *endpoint.ip()).collect()
+}
