@@ -4,8 +4,11 @@ mod access;
 mod builtin;
 mod cell;
 mod cluster;
+mod crd;
 mod discovery;
 mod event;
+mod jsonpath;
+mod openapi;
 mod pod;
 mod policy;
 mod service;
@@ -17,6 +20,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use api::{GroupResource, GroupVersion};
 use arc_swap::ArcSwap;
 use bytes::Bytes;
+use jiff::Timestamp;
 use serde_json::Value;
 
 pub use discovery::Discovery;
@@ -97,8 +101,8 @@ pub type Row = Arc<dyn Fn(&Value, i64) -> Vec<Value> + Send + Sync>;
 pub(crate) enum Source {
     /// A definition of Kubernetes, such as `io.k8s.api.core.v1.Pod`.
     Builtin { definition: String, generate: Generate },
-    /// The encoded `openAPIV3Schema` of a custom resource's version; empty where there is none.
-    Custom { schema: Bytes },
+    /// The CustomResourceDefinition's name, and the encoded `openAPIV3Schema` of the version.
+    Custom { definition: String, schema: Bytes },
 }
 
 /// Rewrites an object of one version as another.
@@ -192,6 +196,8 @@ pub struct Registry {
 
 struct State {
     snapshot: ArcSwap<Snapshot>,
+    /// The OpenAPI documents asked for so far, by name, with the hash of what they were made from.
+    openapi: Mutex<BTreeMap<String, (String, Bytes)>>,
     /// Held while a snapshot is replaced.
     writing: Mutex<()>,
 }
@@ -232,7 +238,7 @@ impl Registry {
     pub fn builtin() -> Registry {
         let kinds = builtin::kinds().into_iter().map(Arc::new).collect();
         let snapshot = ArcSwap::from_pointee(Snapshot::new(kinds));
-        Registry { state: Arc::new(State { snapshot, writing: Mutex::new(()) }) }
+        Registry { state: Arc::new(State { snapshot, openapi: Mutex::default(), writing: Mutex::new(()) }) }
     }
 
     /// The kind served at `/apis/{group}/{version}/…/{plural}`.
@@ -261,22 +267,67 @@ impl Registry {
         snapshot.document(name, || discovery::document(&snapshot.kinds, path, form).map(|d| d.to_string().into()))
     }
 
-    /// Validates a CustomResourceDefinition and serves its versions from now on.
+    /// Fills in what a CustomResourceDefinition may leave out and validates it, against what it was where it changes.
+    /// Gives warnings about what the definition asks for and does not get.
+    pub fn check_definition(&self, crd: &mut Value, old: Option<&Value>) -> Result<Vec<String>, Vec<api::Cause>> {
+        crd::complete(crd);
+        let mut causes = crd::check(crd);
+        causes.extend(old.into_iter().flat_map(|old| crd::check_update(old, crd)));
+        if causes.is_empty() { Ok(crd::warnings(crd)) } else { Err(causes) }
+    }
+
+    /// Validates a CustomResourceDefinition and serves its versions from now on, unless its names are taken.
     pub fn install(&self, crd: &Value) -> Result<Installation, Vec<api::Cause>> {
-        let _ = (crd, &self.state.writing);
-        unimplemented!()
+        let causes = crd::check(crd);
+        if !causes.is_empty() {
+            return Err(causes);
+        }
+        let mut installation = None;
+        self.replace(crd, |others| {
+            let (kinds, result) = crd::read(crd, others, Timestamp::now());
+            installation = Some(result);
+            kinds
+        });
+        Ok(installation.expect("the snapshot was replaced"))
     }
 
     /// Stops serving the kinds of a CustomResourceDefinition.
     pub fn uninstall(&self, crd: &Value) {
-        let _ = crd;
-        unimplemented!()
+        self.replace(crd, |_| Vec::new());
+    }
+
+    /// Replaces the kinds of a definition with those that `make` gives for the remaining ones.
+    fn replace(&self, crd: &Value, make: impl FnOnce(&[Arc<Kind>]) -> Vec<Kind>) {
+        let _writing = self.state.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let name = crd.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default();
+        let mut kinds = crd::without(&self.state.snapshot.load().kinds, name);
+        kinds.extend(make(&kinds).into_iter().map(Arc::new).collect::<Vec<_>>());
+        self.state.snapshot.store(Arc::new(Snapshot::new(kinds)));
     }
 
     /// `/openapi/v3` (index) and `/openapi/v3/…` documents, encoded.
     pub fn openapi_v3(&self, path: &str) -> Option<Bytes> {
-        let _ = path;
-        unimplemented!()
+        let snapshot = self.state.snapshot.load();
+        let name = path.strip_prefix("/openapi/v3")?.trim_matches('/');
+        if name.is_empty() {
+            return snapshot.document("openapi".to_owned(), || Some(openapi::index(&snapshot.kinds)));
+        }
+        let version = openapi::parse_name(name)?;
+        let kinds: Vec<Arc<Kind>> = snapshot.kinds.iter().filter(|k| k.version == version).cloned().collect();
+        if kinds.is_empty() {
+            return None;
+        }
+        let hash = openapi::hash(&kinds);
+        let mut documents = self.state.openapi.lock().unwrap_or_else(PoisonError::into_inner);
+        // Documents are made one at a time: each is large while it is made.
+        match documents.get(name) {
+            Some((made_from, document)) if *made_from == hash => Some(document.clone()),
+            _ => {
+                let document = openapi::document(&kinds);
+                documents.insert(name.to_owned(), (hash, document.clone()));
+                Some(document)
+            }
+        }
     }
 }
 

@@ -18,9 +18,9 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-pub(crate) use compile::custom_resource;
+pub(crate) use compile::{custom as custom_value, custom_resource};
 pub(crate) use definition::{Definition, Generate, definitions_of};
-pub(crate) use merging::{AtomicObject, ListRule, atomic_object, list_rule};
+pub(crate) use merging::{AtomicObject, atomic_object, list_rule};
 pub(crate) use pattern::translate as translate_pattern;
 
 /// How strategic merge patch treats a list (`x-kubernetes-patch-*`).
@@ -59,7 +59,7 @@ pub enum Topology {
 #[derive(Debug)]
 pub struct Schema {
     shape: Shape,
-    /// Whether another JSON type than the shape's is an error.
+    /// Whether a type is stated, beside the shape that the structure implies.
     typed: bool,
     nullable: bool,
     default: Option<Value>,
@@ -160,6 +160,15 @@ impl Schema {
             Shape::Definition(definition) => definition.schema().shape(),
             own => own,
         }
+    }
+
+    /// Whether another JSON type than the shape's is an error.
+    fn is_typed(&self) -> bool {
+        self.typed
+            && match &self.shape {
+                Shape::Definition(definition) => definition.schema().is_typed(),
+                _ => true,
+            }
     }
 
     /// The schema of an object's field, or of any key of a free-form map.

@@ -17,6 +17,8 @@ pub(super) fn kinds() -> Vec<Kind> {
         .in_all()
         .with_status()
         .with_subresource("attach", v1(), "PodAttachOptions", CONNECT)
+        .with_subresource("binding", v1(), "Binding", &["create"])
+        .with_subresource("eviction", GroupVersion::parse("policy/v1"), "Eviction", &["create"])
         .with_subresource("exec", v1(), "PodExecOptions", CONNECT)
         .with_subresource("log", v1(), "Pod", &["get"])
         .with_subresource("portforward", v1(), "PodPortForwardOptions", CONNECT)

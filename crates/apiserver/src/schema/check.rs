@@ -80,8 +80,13 @@ fn type_error(path: &str, expected: &str, value: &Value) -> Cause {
         Value::Array(_) => "array",
         Value::Object(_) => "object",
     };
-    let why = format!("{path} in body must be of type {expected}: {actual:?}");
+    let why = format!("{} must be of type {expected}: {actual:?}", body(path));
     Cause { reason: "FieldValueTypeInvalid", ..Cause::invalid(field(path), &actual.into(), why) }
+}
+
+/// How a message names the value at `path`.
+fn body(path: &str) -> String {
+    if path.is_empty() { "value in body".to_owned() } else { format!("{path} in body") }
 }
 
 /// The root of an object has no path, which Kubernetes prints as Go does.
@@ -119,7 +124,7 @@ fn same(a: &Value, b: &Value) -> bool {
 
 fn format_error(format: Format, value: &Value, path: &str) -> Cause {
     let shown = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-    let why = format!("{path} in body must be of type {}: {shown:?}", format.name());
+    let why = format!("{} must be of type {}: {shown:?}", body(path), format.name());
     Cause { reason: "FieldValueTypeInvalid", ..Cause::invalid(field(path), value, why) }
 }
 
@@ -130,18 +135,18 @@ fn check_text(rules: &Rules, text: &str, path: &str, causes: &mut Vec<Cause>) {
         causes.push(Cause { reason: "FieldValueTooLong", message, field: field(path).to_owned() });
     }
     if let Some(least) = rules.length.least.filter(|least| length < *least) {
-        let why = format!("{path} in body should be at least {least} chars long");
+        let why = format!("{} should be at least {least} chars long", body(path));
         causes.push(Cause::invalid(field(path), &text.into(), why));
     }
     if let Some(pattern) = rules.pattern.as_ref().filter(|pattern| !pattern.matches(text)) {
-        let why = format!("{path} in body should match '{}'", pattern.source);
+        let why = format!("{} should match '{}'", body(path), pattern.source);
         causes.push(Cause::invalid(field(path), &text.into(), why));
     }
 }
 
 fn check_number(rules: &Rules, number: f64, value: &Value, path: &str, causes: &mut Vec<Cause>) {
     let mut refuse =
-        |why: String| causes.push(Cause::invalid(field(path), value, format!("{path} in body should be {why}")));
+        |why: String| causes.push(Cause::invalid(field(path), value, format!("{} should be {why}", body(path))));
     match rules.minimum {
         Some((least, true)) if number <= least => refuse(format!("greater than {}", go_number(least))),
         Some((least, false)) if number < least => refuse(format!("greater than or equal to {}", go_number(least))),
@@ -171,7 +176,7 @@ fn go_number(number: f64) -> String {
 fn check_list(rules: &Rules, list: &[Value], path: &str, causes: &mut Vec<Cause>) {
     check_size(rules.items, list.len(), "items", path, causes);
     if rules.unique && has_duplicates(list) {
-        let why = format!("{path} in body shouldn't contain duplicates");
+        let why = format!("{} shouldn't contain duplicates", body(path));
         causes.push(Cause::invalid(field(path), &Value::Array(list.to_vec()), why));
     }
 }
@@ -185,7 +190,7 @@ fn has_duplicates(list: &[Value]) -> bool {
 fn check_size(bounds: Bounds, size: usize, what: &str, path: &str, causes: &mut Vec<Cause>) {
     let size = size as u64;
     if let Some(least) = bounds.least.filter(|least| size < *least) {
-        let why = format!("{path} in body should have at least {least} {what}");
+        let why = format!("{} should have at least {least} {what}", body(path));
         causes.push(Cause::invalid(field(path), &size.into(), why));
     }
     if let Some(most) = bounds.most.filter(|most| size > *most) {

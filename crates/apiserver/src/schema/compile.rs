@@ -174,7 +174,8 @@ fn object_meta() -> Schema {
     Schema::new(Shape::Definition(Definition::root(&name, generate)))
 }
 
-fn custom(source: &Value) -> Schema {
+/// Compiles the schema of a value within a custom resource.
+pub(crate) fn custom(source: &Value) -> Schema {
     let mut schema = Schema::new(custom_shape(source));
     schema.typed = source["type"].is_string() || source["x-kubernetes-int-or-string"] == true;
     schema.nullable = source["nullable"] == true;

@@ -61,7 +61,7 @@ fn decode(schema: &Schema, value: &Value, at: &Field) -> Option<String> {
         (Shape::IntOrString, Value::String(_)) => None,
         (Shape::IntOrString, _) if fits(value, 32) => None,
         (Shape::IntOrString, _) => Some(mismatch(value, &Field::default(), "int32")),
-        _ if schema.typed => refuse(value),
+        _ if schema.is_typed() => refuse(value),
         _ => None,
     }
 }

@@ -38,13 +38,20 @@ impl Schema {
         }
     }
 
+    /// In a list of a built-in kind, `null` stands for the zero value of Go; elsewhere it may stand for a default.
     fn default_item(&self, item: &mut Value) {
-        if item.is_null() && !self.nullable {
-            if let Some(default) = &self.default {
-                *item = default.clone();
-            }
+        if item.is_null()
+            && !self.nullable
+            && let Some(value) = self.default.clone().or_else(|| self.zero())
+        {
+            *item = value;
         }
         self.default(item);
+    }
+
+    fn zero(&self) -> Option<Value> {
+        let Shape::Definition(definition) = &self.shape else { return None };
+        matches!(definition.schema().shape(), Shape::Object(_)).then(|| Value::Object(Map::new()))
     }
 
     /// Free-form values keep their nulls.
