@@ -1,4 +1,5 @@
 //! The rules of this repository, as tests. CONTRIBUTING.md says why they are.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -189,7 +190,7 @@ fn functions_are_small() {
 fn long_functions(source: &Source) -> Vec<String> {
     let lines: Vec<&str> = source.text.lines().collect();
     let begins = |line: &str| {
-        let words = line.trim_start().split_whitespace();
+        let words = line.split_whitespace();
         let first = words.take_while(|word| !word.contains('(') || word.starts_with("pub("));
         first.into_iter().any(|word| word == "fn")
     };

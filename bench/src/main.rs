@@ -1,1 +1,83 @@
-fn main() {}
+//! How fast the local clusters are, in numbers.
+
+mod cluster;
+mod connection;
+mod etcd;
+mod load;
+mod report;
+mod scenario;
+
+use std::path::PathBuf;
+
+use anyhow::Context;
+use clap::{Parser, Subcommand};
+
+use report::Report;
+
+/// Measures the local clusters. The table goes to stderr, the same as JSON to stdout.
+#[derive(Parser)]
+#[command(
+    after_help = "Examples:\n  cargo build --release\n  cargo run --release -p bench -- writes\n  cargo run --release -p bench -- all > results.json"
+)]
+struct Arguments {
+    #[command(subcommand)]
+    scenario: Scenario,
+    /// The binary to measure; by default the one beside this program.
+    #[arg(long, global = true)]
+    binary: Option<PathBuf>,
+}
+
+#[derive(Subcommand, Clone, Copy, PartialEq)]
+enum Scenario {
+    /// From the command to three clusters that serve.
+    Start,
+    /// From applying a Deployment to its Pod being ready.
+    Apply,
+    /// Durable writes by 16 clients, beside etcd if it is installed.
+    Writes,
+    /// Reads by 16 clients.
+    Reads,
+    /// From a change to 1,000 watches having it.
+    Watches,
+    /// Resident memory of a cluster process with 1,000 objects.
+    Memory,
+    /// All of these.
+    All,
+}
+
+fn main() -> anyhow::Result<()> {
+    let Arguments { scenario, binary } = Arguments::parse();
+    let binary = match binary {
+        Some(binary) => binary,
+        None => std::env::current_exe()?.with_file_name("isthmus"),
+    };
+    let binary =
+        binary.canonicalize().with_context(|| format!("{} is not there; cargo build --release", binary.display()))?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let run = |wanted: Scenario| -> anyhow::Result<Option<Report>> {
+        if scenario != wanted && scenario != Scenario::All {
+            return Ok(None);
+        }
+        let report = match wanted {
+            Scenario::Start => scenario::start::run(&binary, &runtime),
+            Scenario::Apply => scenario::apply::run(&binary, &runtime),
+            Scenario::Writes => scenario::writes::run(&binary, &runtime),
+            Scenario::Reads => scenario::reads::run(&binary, &runtime),
+            Scenario::Watches => scenario::watches::run(&binary, &runtime),
+            Scenario::Memory => scenario::memory::run(&binary, &runtime),
+            Scenario::All => return Ok(None),
+        };
+        report.map(Some)
+    };
+    let scenarios =
+        [Scenario::Start, Scenario::Apply, Scenario::Writes, Scenario::Reads, Scenario::Watches, Scenario::Memory];
+    let mut reports = Vec::new();
+    for wanted in scenarios {
+        if let Some(report) = run(wanted)? {
+            eprintln!("{report}");
+            reports.push(report);
+        }
+    }
+    println!("{}", serde_json::to_string_pretty(&reports)?);
+    Ok(())
+}

@@ -30,9 +30,15 @@ impl Federation {
     pub fn up(binary: &Path, account: Account, clusters: &[&str]) -> Federation {
         let federation = Federation::prepare(binary, account);
         federation.isthmus(&format!("up {} --detach", clusters.join(" "))).ok();
-        let kubeconfig = federation.isthmus("kubeconfig").ok();
-        federation.write("kubeconfig", &kubeconfig);
+        federation.fetch_kubeconfig();
         federation
+    }
+
+    /// Writes the kubeconfig of a federation that is up to where its shell looks for it.
+    #[track_caller]
+    pub fn fetch_kubeconfig(&self) {
+        let kubeconfig = self.isthmus("kubeconfig").ok();
+        self.write("kubeconfig", &kubeconfig);
     }
 
     /// A home for a federation, with nothing in it yet.

@@ -1,0 +1,8 @@
+//! What is measured, one file each.
+
+pub(crate) mod apply;
+pub(crate) mod memory;
+pub(crate) mod reads;
+pub(crate) mod start;
+pub(crate) mod watches;
+pub(crate) mod writes;
