@@ -60,13 +60,16 @@ pub struct Review<'a> {
     pub store: &'a Store,
 }
 
+/// Changes the object under review, or refuses the write.
+pub type Judge = Arc<dyn Fn(&mut Review<'_>) -> Result<(), ApiError> + Send + Sync>;
+
 /// Defaults and validates writes to some resources; the first error refuses the write.
 #[derive(Clone)]
 pub struct Admission {
     /// The resources concerned; empty means every resource.
     pub resources: Vec<GroupResource>,
     /// Called for each write, in the order of registration, after decoding and pruning.
-    pub review: Arc<dyn Fn(&mut Review<'_>) -> Result<(), ApiError> + Send + Sync>,
+    pub review: Judge,
 }
 
 /// An authenticated and authorized request to a connection subresource such as `pods/exec`.

@@ -12,8 +12,8 @@ mod protobuf;
 mod schema;
 mod store;
 
-pub use extension::{Admission, Connect, ConnectRequest, Extensions, Operation, Review, UserInfo};
-pub use http::{ApiServer, Body, Config, OpenError};
+pub use extension::{Admission, Connect, ConnectRequest, Extensions, Judge, Operation, Review, UserInfo};
+pub use http::{ApiServer, Body, Config, InProcess, OpenError};
 pub use kind::{Column, Discovery, Installation, Kind, Names, Registry, Row, ScalePaths, Subresource, Verbs};
 pub use store::{
     Event, EventKind, Expired, Key, Object, Revision, Store, StoreError, Watch, Write, WriteError, watch_line,

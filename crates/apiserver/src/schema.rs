@@ -13,7 +13,6 @@ mod format;
 mod merging;
 mod pattern;
 mod prune;
-mod quantity;
 
 use std::sync::Arc;
 

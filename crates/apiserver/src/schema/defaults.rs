@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use super::{Object, Schema, Shape, quantity};
+use super::{Object, Schema, Shape};
 
 impl Schema {
     /// Fills in defaults; drops `null`s that the schema does not allow, as Kubernetes does on decoding.
@@ -14,7 +14,8 @@ impl Schema {
                     items.default_item(item);
                 }
             }
-            (Shape::Quantity, quantity) => canonicalize(quantity),
+            // Kubernetes reads quantities from numbers, and always writes them as strings.
+            (Shape::Quantity, number @ Value::Number(_)) => *number = number.to_string().into(),
             _ => {}
         }
     }
@@ -56,17 +57,5 @@ impl Schema {
     /// Free-form values keep their nulls.
     fn accepts_null(&self) -> bool {
         matches!(self.shape(), Shape::Any)
-    }
-}
-
-/// Kubernetes reads quantities from numbers too, and always writes them as text in one form.
-fn canonicalize(value: &mut Value) {
-    let text = match &*value {
-        Value::String(text) => quantity::canonical(text),
-        Value::Number(number) => quantity::canonical(&number.to_string()),
-        _ => None,
-    };
-    if let Some(text) = text {
-        *value = text.into();
     }
 }
