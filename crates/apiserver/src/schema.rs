@@ -13,6 +13,7 @@ mod format;
 mod merging;
 mod pattern;
 mod prune;
+mod quantity;
 
 use std::sync::Arc;
 

@@ -4,7 +4,7 @@ use base64::Engine;
 use serde_json::Value;
 
 use super::format::timestamp;
-use super::{Object, Rest, Schema, Shape, Text};
+use super::{Object, Rest, Schema, Shape, Text, quantity};
 
 impl Schema {
     /// Why Kubernetes could not decode `value` as a built-in `kind`, or read the metadata of a custom resource; the
@@ -141,15 +141,7 @@ fn go_type(schema: &Schema) -> String {
     }
 }
 
-/// Quantities are a number with a binary or decimal suffix or an exponent: `500m`, `1.5Gi`, `1e3`.
 fn quantity_error(text: &str) -> Option<String> {
-    const SUFFIXES: &[&str] = &["", "n", "u", "m", "k", "M", "G", "T", "P", "E", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei"];
-    let unsigned = text.strip_prefix(['+', '-']).unwrap_or(text);
-    let suffix = unsigned.trim_start_matches(|c: char| c.is_ascii_digit() || c == '.');
-    let number = unsigned.get(..unsigned.len() - suffix.len()).unwrap_or_default();
-    let exponent = suffix.strip_prefix(['e', 'E']).is_some_and(|e| e.parse::<i32>().is_ok());
-    let digits = number.bytes().any(|b| b.is_ascii_digit()) && number.bytes().filter(|b| *b == b'.').count() <= 1;
-    let holds = digits && (exponent || SUFFIXES.contains(&suffix));
     let rule = "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'";
-    (!holds).then(|| rule.to_owned())
+    quantity::canonical(text).is_none().then(|| rule.to_owned())
 }

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use super::{Object, Schema, Shape};
+use super::{Object, Schema, Shape, quantity};
 
 impl Schema {
     /// Fills in defaults; drops `null`s that the schema does not allow, as Kubernetes does on decoding.
@@ -14,8 +14,7 @@ impl Schema {
                     items.default_item(item);
                 }
             }
-            // Kubernetes reads quantities from numbers, and always writes them as strings.
-            (Shape::Quantity, number @ Value::Number(_)) => *number = number.to_string().into(),
+            (Shape::Quantity, quantity) => canonicalize(quantity),
             _ => {}
         }
     }
@@ -57,5 +56,17 @@ impl Schema {
     /// Free-form values keep their nulls.
     fn accepts_null(&self) -> bool {
         matches!(self.shape(), Shape::Any)
+    }
+}
+
+/// Kubernetes reads quantities from numbers too, and always writes them as text in one form.
+fn canonicalize(value: &mut Value) {
+    let text = match &*value {
+        Value::String(text) => quantity::canonical(text),
+        Value::Number(number) => quantity::canonical(&number.to_string()),
+        _ => None,
+    };
+    if let Some(text) = text {
+        *value = text.into();
     }
 }

@@ -102,13 +102,13 @@ fn wrong_types_are_told_as_go_tells_them() {
 }
 
 #[test]
-fn nulls_are_dropped_and_quantities_become_text() {
+fn nulls_are_dropped_and_quantities_are_canonical() {
     let mut pod = json!({"metadata": {"creationTimestamp": null}, "spec": {"containers": [
         {"name": "a", "command": null, "resources": {"limits": {"cpu": 0.5}}, "ports": [{"containerPort": 80}]},
     ]}});
     builtin("", "pods").default(&mut pod);
     let expected = json!({"metadata": {}, "spec": {"containers": [
-        {"name": "a", "resources": {"limits": {"cpu": "0.5"}}, "ports": [{"containerPort": 80, "protocol": "TCP"}]},
+        {"name": "a", "resources": {"limits": {"cpu": "500m"}}, "ports": [{"containerPort": 80, "protocol": "TCP"}]},
     ]}});
     assert_eq!(pod, expected);
 }
