@@ -8,6 +8,7 @@ mod crash;
 mod kubectl;
 mod network;
 mod pods;
+mod readme;
 
 use std::path::Path;
 use std::sync::Arc;

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
+use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::{Account, Done, Session, Shell, process, until};
@@ -53,9 +54,10 @@ impl Federation {
             chown(&root, Some(account.uid), Some(account.gid)).expect("root may give a directory away");
         }
         std::fs::set_permissions(&root, PermissionsExt::from_mode(0o755)).expect("the directory is ours");
-        let home = root.join("home");
+        // Where the program looks by itself: the shell's home directory is the root.
+        let home = root.join(".isthmus");
         let kubeconfig = root.join("kubeconfig");
-        let shell = Shell::new(account, root).with("ISTHMUS", &executable).with("ISTHMUS_HOME", &home);
+        let shell = Shell::new(account, root).with("ISTHMUS", &executable);
         let shell = shell.with("KUBECONFIG", &kubeconfig);
         Federation { binary: executable, home, shell, _directory: directory }
     }
@@ -120,6 +122,13 @@ impl Federation {
         chown(&path, Some(uid), Some(gid)).expect("root may give a file away");
     }
 
+    /// The host's link to the outer network, as root.
+    fn host_link(&self) -> Option<PathBuf> {
+        let lock: Value = serde_json::from_slice(&std::fs::read(self.home.join("outer.lock")).ok()?).ok()?;
+        let link = PathBuf::from(format!("/sys/class/net/isthmus{}", lock.get("slot")?));
+        link.exists().then_some(link)
+    }
+
     /// The end of what its processes have logged.
     fn logs(&self) -> String {
         let mut text = String::new();
@@ -138,6 +147,7 @@ impl Federation {
 impl Drop for Federation {
     fn drop(&mut self) {
         let processes = process::of(&self.home);
+        let link = self.host_link();
         let failed = std::thread::panicking();
         if failed {
             eprintln!("{}", self.logs());
@@ -152,6 +162,7 @@ impl Drop for Federation {
             let new = process::of(&self.home);
             (left.is_empty() && new.is_empty()).then_some(())
         });
+        until("the host's link is gone", CLEAN_UP, || link.as_ref().is_none_or(|link| !link.exists()).then_some(()));
     }
 }
 
