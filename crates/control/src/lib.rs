@@ -1,16 +1,36 @@
 //! The engine: controllers that turn stored objects into what they ask for, and admission for the core kinds.
-//! CONTRACT STUB: signatures are what the others build on.
+//!
+//! A controller has a queue of keys and a function that makes one key right, from caches that all controllers share
+//! and that one watch per kind keeps up. Decisions are pure functions from a snapshot to a plan.
 #![forbid(unsafe_code)]
+
+mod admission;
+mod bootstrap;
+mod cache;
+mod controller;
+mod engine;
+mod feed;
+mod labels;
+mod ownership;
+mod queue;
+mod random;
+mod recorder;
+mod resources;
 
 use std::net::Ipv4Addr;
 
 use api::{AddressPlan, ClusterIndex};
 
+pub use admission::admission;
+
 /// What the controllers of one cluster need to know.
 #[derive(Debug, Clone)]
 pub struct Config {
+    /// The cluster's name.
     pub cluster: String,
+    /// The federation's addresses.
     pub plan: AddressPlan,
+    /// Which cluster of the federation this is.
     pub index: ClusterIndex,
     /// PEM of the cluster's CA, for `kube-root-ca.crt`.
     pub ca_pem: String,
@@ -18,15 +38,20 @@ pub struct Config {
     pub api_endpoint: (Ipv4Addr, u16),
 }
 
-/// Defaults and validation of the core kinds, to be registered with the API server.
-pub fn admission(config: &Config) -> Vec<apiserver::Admission> {
-    let _ = config;
-    unimplemented!()
-}
-
 /// Creates what every cluster has (namespaces, `kubernetes` and `kube-dns` services, bootstrap roles), then runs
-/// every controller until the process ends.
+/// every controller until the process ends. An error means that the first of this could not be done.
 pub async fn run(config: Config, client: kube::Client) -> Result<(), kube::Error> {
-    let _ = (config, client);
-    unimplemented!()
+    bootstrap::run(&config, &client).await?;
+    let (recorder, write) = recorder::Recorder::new(client.clone());
+    let engine = engine::Engine::new(config, client.clone(), recorder);
+    let mut tasks = controller::start(&engine).await;
+    tasks.spawn(write);
+    tasks.spawn(recorder::expire(client));
+    // Controllers never return; one that ends has panicked, and a cluster without it would be a lie.
+    if let Some(Err(error)) = tasks.join_next().await
+        && let Ok(panic) = error.try_into_panic()
+    {
+        std::panic::resume_unwind(panic);
+    }
+    Ok(())
 }
