@@ -13,12 +13,14 @@
 //! the rules in both directions.
 
 mod cluster;
+mod conntrack;
 mod dns;
 mod error;
 mod follow;
 mod forward;
 mod link;
 mod namespace;
+mod netlink;
 mod nft;
 mod objects;
 mod outer;

@@ -1,35 +1,24 @@
 //! nf_tables, spoken over netlink: transactions on one table of the family `ip`.
 //!
-//! Message and attribute numbers are those of `linux/netfilter/nf_tables.h`. Numbers inside attributes are big-endian,
-//! headers are in the machine's own order.
+//! Message and attribute numbers are those of `linux/netfilter/nf_tables.h`.
 
 mod expression;
 
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
 
-use nix::errno::Errno;
 use nix::libc;
-use nix::sys::socket::{
-    AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recv, send, setsockopt, socket,
-    sockopt,
-};
 
+use super::netlink::{self, Attributes, Header, NLM_F_ACK, NLM_F_REQUEST, Socket};
 pub(super) use expression::{Connection, Expression, Meta, Register, field};
 
 /// The one table.
 const TABLE: &str = "isthmus";
 
-const NLM_F_REQUEST: u16 = 1;
-const NLM_F_ACK: u16 = 4;
 const NLM_F_CREATE: u16 = 0x400;
 const NLM_F_APPEND: u16 = 0x800;
-const NLA_F_NESTED: u16 = 0x8000;
-const NLMSG_ERROR: u16 = 2;
 const BATCH_BEGIN: u16 = 16;
 const BATCH_END: u16 = 17;
-const SUBSYSTEM: u16 = 10 << 8;
-const HEADER: usize = 16;
+const SUBSYSTEM: u16 = 10;
 
 /// What one message of a transaction asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,50 +42,6 @@ pub(super) struct NftError {
     /// What the kernel said.
     #[source]
     pub(super) source: io::Error,
-}
-
-/// Attributes of a message, one after the other.
-pub(super) struct Attributes<'a> {
-    bytes: &'a mut Vec<u8>,
-}
-
-impl Attributes<'_> {
-    pub(super) fn put(&mut self, kind: u16, value: &[u8]) {
-        self.wrap(kind, |attributes| attributes.bytes.extend_from_slice(value));
-    }
-
-    pub(super) fn number(&mut self, kind: u16, value: u32) {
-        self.put(kind, &value.to_be_bytes());
-    }
-
-    /// A name, closed by a zero byte.
-    pub(super) fn text(&mut self, kind: u16, value: &str) {
-        self.wrap(kind, |attributes| {
-            attributes.bytes.extend_from_slice(value.as_bytes());
-            attributes.bytes.push(0);
-        });
-    }
-
-    pub(super) fn nest(&mut self, kind: u16, fill: impl FnOnce(&mut Attributes<'_>)) {
-        self.wrap(kind | NLA_F_NESTED, fill);
-    }
-
-    fn wrap(&mut self, kind: u16, fill: impl FnOnce(&mut Attributes<'_>)) {
-        let start = self.bytes.len();
-        self.bytes.extend_from_slice(&[0; 2]);
-        self.bytes.extend_from_slice(&kind.to_ne_bytes());
-        fill(self);
-        // An attribute never nears 64 KiB: elements are sent in portions, names are bounded by the API server.
-        let length = u16::try_from(self.bytes.len() - start).unwrap_or(u16::MAX);
-        write_at(self.bytes, start, &length.to_ne_bytes());
-        self.bytes.resize(self.bytes.len().next_multiple_of(4), 0);
-    }
-}
-
-fn write_at(bytes: &mut [u8], start: usize, value: &[u8]) {
-    if let Some(place) = bytes.get_mut(start..start + value.len()) {
-        place.copy_from_slice(value);
-    }
 }
 
 /// What a set's keys or a map's values are; the number is what `nft list` prints them by.
@@ -162,7 +107,7 @@ pub(super) struct Batch {
 impl Batch {
     pub(super) fn new() -> Batch {
         let mut batch = Batch { bytes: Vec::new(), requests: Vec::new() };
-        batch.raw(BATCH_BEGIN, NLM_F_REQUEST, 0, SUBSYSTEM >> 8, |_| {});
+        batch.frame(BATCH_BEGIN, 0);
         batch
     }
 
@@ -171,23 +116,19 @@ impl Batch {
         self.bytes.len()
     }
 
+    /// The sequence number of the last request.
+    fn last(&self) -> u32 {
+        u32::try_from(self.requests.len()).unwrap_or(u32::MAX)
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.requests.is_empty()
     }
 
-    fn raw(&mut self, kind: u16, flags: u16, sequence: u32, resource: u16, fill: impl FnOnce(&mut Attributes<'_>)) {
-        let start = self.bytes.len();
-        self.bytes.extend_from_slice(&[0; 4]);
-        self.bytes.extend_from_slice(&kind.to_ne_bytes());
-        self.bytes.extend_from_slice(&flags.to_ne_bytes());
-        self.bytes.extend_from_slice(&sequence.to_ne_bytes());
-        self.bytes.extend_from_slice(&[0; 4]);
-        let family = if kind < SUBSYSTEM { libc::AF_UNSPEC } else { libc::AF_INET };
-        self.bytes.extend_from_slice(&[u8::try_from(family).unwrap_or_default(), 0]);
-        self.bytes.extend_from_slice(&resource.to_be_bytes());
-        fill(&mut Attributes { bytes: &mut self.bytes });
-        let length = u32::try_from(self.bytes.len() - start).unwrap_or(u32::MAX);
-        write_at(&mut self.bytes, start, &length.to_ne_bytes());
+    /// Begins or ends the transaction.
+    fn frame(&mut self, kind: u16, sequence: u32) {
+        let header = Header { kind, flags: NLM_F_REQUEST, sequence, family: libc::AF_UNSPEC, resource: SUBSYSTEM };
+        netlink::write(&mut self.bytes, header, |_| {});
     }
 
     fn message(&mut self, request: Request, fill: impl FnOnce(&mut Attributes<'_>)) {
@@ -197,8 +138,9 @@ impl Batch {
             Request::NewTable | Request::NewChain | Request::NewSet | Request::NewElements => NLM_F_CREATE,
             _ => 0,
         };
-        let sequence = u32::try_from(self.requests.len()).unwrap_or(u32::MAX);
-        self.raw(SUBSYSTEM | request as u16, NLM_F_REQUEST | NLM_F_ACK | flags, sequence, 0, fill);
+        let (kind, flags) = (SUBSYSTEM << 8 | request as u16, NLM_F_REQUEST | NLM_F_ACK | flags);
+        let header = Header { kind, flags, sequence: self.last(), family: libc::AF_INET, resource: 0 };
+        netlink::write(&mut self.bytes, header, fill);
     }
 
     /// Makes the table anew, empty.
@@ -309,81 +251,28 @@ fn write_element(attributes: &mut Attributes<'_>, key: &[u8], value: &Value<'_>)
     });
 }
 
-/// The netlink socket of one network namespace.
-pub(super) struct Socket {
-    socket: OwnedFd,
-}
-
-impl Socket {
-    /// Of the calling thread's namespace.
-    pub(super) fn open() -> io::Result<Socket> {
-        let socket =
-            socket(AddressFamily::Netlink, SockType::Raw, SockFlag::SOCK_CLOEXEC, SockProtocol::NetlinkNetFilter)?;
-        bind(socket.as_raw_fd(), &NetlinkAddr::new(0, 0))?;
-        // The kernel takes a transaction in one piece; it bounds what an ordinary user may ask for here.
-        setsockopt(&socket, sockopt::SndBuf, &(1 << 20))?;
-        setsockopt(&socket, sockopt::RcvBuf, &(1 << 20))?;
-        Ok(Socket { socket })
+/// Carries out a transaction. All of it has taken effect, or nothing has.
+pub(super) fn commit(socket: &Socket, mut batch: Batch) -> Result<(), NftError> {
+    if batch.is_empty() {
+        return Ok(());
     }
-
-    /// Carries out a transaction. All of it has taken effect, or nothing has.
-    pub(super) fn commit(&self, mut batch: Batch) -> Result<(), NftError> {
-        if batch.is_empty() {
-            return Ok(());
+    batch.frame(BATCH_END, batch.last().saturating_add(1));
+    let mut refusal = None;
+    let exchanged = socket.exchange(&batch.bytes, |answer| {
+        if let Some(source) = answer.error()
+            && refusal.is_none()
+        {
+            refusal = Some(NftError { what: describe(&batch.requests, answer.sequence), source });
         }
-        let last = u32::try_from(batch.requests.len()).unwrap_or(u32::MAX);
-        batch.raw(BATCH_END, NLM_F_REQUEST, last.saturating_add(1), SUBSYSTEM >> 8, |_| {});
-        let failed = |what: &str, errno: Errno| NftError { what: what.to_owned(), source: errno.into() };
-        send(self.socket.as_raw_fd(), &batch.bytes, MsgFlags::empty()).map_err(|e| failed("a transaction", e))?;
-        // The kernel has worked before `send` returns: all of its answers are waiting.
-        let mut answers = vec![0; 1 << 16];
-        let mut refusal = None;
-        loop {
-            match recv(self.socket.as_raw_fd(), &mut answers, MsgFlags::MSG_DONTWAIT) {
-                Ok(length) => {
-                    let answers = answers.get(..length).unwrap_or_default();
-                    refusal = refusal.or_else(|| first_refusal(answers, &batch.requests));
-                }
-                Err(Errno::EINTR) => {}
-                Err(Errno::EAGAIN) => return refusal.map_or(Ok(()), Err),
-                Err(e) => return Err(failed("a transaction", e)),
-            }
-        }
-    }
+    });
+    exchanged.map_err(|source| NftError { what: "a transaction".to_owned(), source })?;
+    refusal.map_or(Ok(()), Err)
 }
 
-fn first_refusal(mut answers: &[u8], requests: &[Request]) -> Option<NftError> {
-    while let Some(answer) = Answer::parse(answers) {
-        if answer.kind == NLMSG_ERROR && answer.code != 0 {
-            let n = usize::try_from(answer.sequence).ok().and_then(|n| n.checked_sub(1));
-            let what = match n.and_then(|n| requests.get(n)) {
-                Some(request) => format!("{request:?}, message {} of {}", answer.sequence, requests.len()),
-                None => "a transaction".to_owned(),
-            };
-            return Some(NftError { what, source: io::Error::from_raw_os_error(answer.code.saturating_neg()) });
-        }
-        answers = answers.get(answer.length.max(HEADER)..).unwrap_or_default();
-    }
-    None
-}
-
-struct Answer {
-    length: usize,
-    kind: u16,
-    sequence: u32,
-    /// 0 or a negative error number.
-    code: i32,
-}
-
-impl Answer {
-    fn parse(bytes: &[u8]) -> Option<Answer> {
-        let word = |at: usize| bytes.get(at..at + 4).and_then(|w| <[u8; 4]>::try_from(w).ok());
-        let kind = bytes.get(4..6).and_then(|k| <[u8; 2]>::try_from(k).ok())?;
-        Some(Answer {
-            length: usize::try_from(u32::from_ne_bytes(word(0)?)).ok()?.next_multiple_of(4),
-            kind: u16::from_ne_bytes(kind),
-            sequence: u32::from_ne_bytes(word(8)?),
-            code: i32::from_ne_bytes(word(HEADER)?),
-        })
+fn describe(requests: &[Request], sequence: u32) -> String {
+    let index = usize::try_from(sequence).ok().and_then(|n| n.checked_sub(1));
+    match index.and_then(|index| requests.get(index)) {
+        Some(request) => format!("{request:?}, message {sequence} of {}", requests.len()),
+        None => "a transaction".to_owned(),
     }
 }

@@ -15,7 +15,7 @@
 //! What no rule redirects stays with the node, whose own addresses all services' addresses are: it answers that nothing
 //! listens there. Established connections keep their way when rules change; connection tracking remembers it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::{Ipv4Addr, SocketAddrV4};
 
@@ -24,9 +24,11 @@ use nix::libc;
 
 use super::NetworkError;
 use super::cluster::UPLINK;
+use super::conntrack;
 use super::namespace::Namespace;
-use super::nft::{Batch, Connection, DataType, Expression, Hook, Meta, NftError, Register, Set, Socket, Value, field};
-use super::table::{Backend, BackendName, Frontend, Table};
+use super::netlink::Socket;
+use super::nft::{self, Batch, Connection, DataType, Expression, Hook, Meta, NftError, Register, Set, Value, field};
+use super::table::{Backend, BackendName, Frontend, Protocol, Table};
 
 const SERVICES: Set = Set::Named("services");
 const HAIRPIN: Set = Set::Named("hairpin");
@@ -75,19 +77,35 @@ impl Rules {
     /// Makes the rules what the table asks for: the difference is sent, in one transaction unless it is too long for
     /// one. When the kernel refuses it, everything is made anew.
     pub(super) fn update(&mut self, table: &Table) -> Result<(), NftError> {
+        let udp_before = udp(&self.installed.table);
         if let Err(error) = self.send_difference(table) {
             tracing::warn!(%error, "the rules are made anew");
             self.reset()?;
             self.send_difference(table)?;
         }
+        let udp_now = udp(table);
+        if udp_before != udp_now {
+            self.forget(&udp_before, &udp_now);
+        }
         Ok(())
+    }
+
+    /// Lets clients of UDP services that have changed find the way anew; those of TCP services keep theirs.
+    fn forget(&self, before: &UdpServices, now: &UdpServices) {
+        let forgotten = conntrack::forget_udp(&self.socket, |sent, led| {
+            let known = before.contains_key(&sent) || now.contains_key(&sent);
+            known && now.get(&sent).is_none_or(|endpoints| !endpoints.contains(&led))
+        });
+        if let Err(error) = forgotten {
+            tracing::warn!(%error, "clients of UDP services that have changed may still be led to the old endpoints");
+        }
     }
 
     fn reset(&mut self) -> Result<(), NftError> {
         self.installed = Installed::default();
         let mut batch = Batch::new();
         add_base(&mut batch, self.outer);
-        self.socket.commit(batch)
+        nft::commit(&self.socket, batch)
     }
 
     fn send_difference(&mut self, table: &Table) -> Result<(), NftError> {
@@ -120,7 +138,7 @@ impl Rules {
             batch.delete_chain(&chain);
             batch = self.send_if_long(batch)?;
         }
-        self.socket.commit(batch)?;
+        nft::commit(&self.socket, batch)?;
         self.installed = Installed { table: table.clone(), hairpins };
         Ok(())
     }
@@ -129,7 +147,7 @@ impl Rules {
         if batch.len() < LONGEST {
             return Ok(batch);
         }
-        self.socket.commit(batch)?;
+        nft::commit(&self.socket, batch)?;
         Ok(Batch::new())
     }
 }
@@ -207,6 +225,15 @@ fn set_backend(batch: &mut Batch, name: &BackendName, backend: &Backend, exists:
     } else {
         batch.add_rule(&chain, &[Random(count, A), to, go]);
     }
+}
+
+/// Where UDP services answer, and their endpoints.
+type UdpServices = BTreeMap<SocketAddrV4, Vec<SocketAddrV4>>;
+
+fn udp(table: &Table) -> UdpServices {
+    let services = table.frontends.iter().filter(|(at, _)| at.protocol == Protocol::Udp);
+    let endpoints = |name| table.backends.get(name).map(|backend| backend.endpoints.clone()).unwrap_or_default();
+    services.map(|(at, name)| (SocketAddrV4::new(at.address, at.port), endpoints(name))).collect()
 }
 
 fn chain(name: &BackendName) -> String {

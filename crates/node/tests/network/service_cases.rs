@@ -13,6 +13,7 @@ pub(crate) const CASES: &[Case] = &[
     ("a_service_without_endpoints_refuses", a_service_without_endpoints_refuses),
     ("a_pod_reaches_itself_through_its_service", a_pod_reaches_itself_through_its_service),
     ("established_connections_survive_changes", established_connections_survive_changes),
+    ("udp_clients_follow_changes", udp_clients_follow_changes),
     ("load_balancers_answer_other_clusters_and_their_own", load_balancers_answer_other_clusters_and_their_own),
     ("an_endpoint_may_be_another_clusters_load_balancer", an_endpoint_may_be_another_clusters_load_balancer),
     ("outer_ports_answer_on_the_host", outer_ports_answer_on_the_host),
@@ -129,6 +130,46 @@ fn established_connections_survive_changes() {
     let mut heard = String::new();
     stream.read_to_string(&mut heard).expect("the connection lives");
     assert_eq!(heard, format!("{}\nstill here", old.address));
+}
+
+fn udp_clients_follow_changes() {
+    let world = World::new();
+    let cluster = world.cluster(1);
+    let api = api(&world, 1);
+    let pods = [world.pod(&cluster, 1, 5), world.pod(&cluster, 1, 6)];
+    let client = world.pod(&cluster, 1, 9);
+    for pod in &pods {
+        let address = pod.address;
+        let socket = pod.run(move || UdpSocket::bind((address, 5300)).expect("a free port"));
+        std::thread::spawn(move || {
+            while let Ok((_, client)) = socket.recv_from(&mut [0; 8]) {
+                // A client that is gone needs no answer.
+                drop(socket.send_to(address.to_string().as_bytes(), client));
+            }
+        });
+    }
+    let socket = client.run(|| UdpSocket::bind("0.0.0.0:0").and_then(|s| s.connect((SERVICE, 53)).map(|()| s)));
+    let socket = socket.expect("a socket");
+    socket.set_read_timeout(Some(Duration::from_millis(200))).expect("a timeout");
+    let is_led_to = |pod: &Pod| {
+        let mut heard = [0; 32];
+        let length = socket.send(b"x").and_then(|_| socket.recv(&mut heard));
+        length.is_ok_and(|length| heard[..length] == *pod.address.to_string().as_bytes())
+    };
+    let udp = |what: Value, list: &str| {
+        let mut what = what;
+        let port = what.pointer_mut(list).and_then(|ports| ports.get_mut(0)).expect("a port");
+        port["protocol"] = "UDP".into();
+        what
+    };
+    let service = || vec![udp(service("dns", "10.97.0.50", 53, json!({})), "/spec/ports")];
+    let slice = |pod: &Pod| vec![udp(slice("dns", 5300, &[pod.address]), "/ports")];
+    // The client asks before there is a service, and its question leaves a trace.
+    assert!(!is_led_to(&pods[0]));
+    api.set(service(), slice(&pods[0]));
+    until("the first endpoint answers", || is_led_to(&pods[0]));
+    api.set(service(), slice(&pods[1]));
+    until("the second endpoint answers the same socket", || is_led_to(&pods[1]));
 }
 
 fn load_balancer(n: u8) -> Ipv4Addr {

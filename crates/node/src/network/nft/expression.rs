@@ -1,6 +1,7 @@
 //! What rules are made of.
 
-use super::{Attributes, Set};
+use super::Set;
+use crate::network::netlink::Attributes;
 
 /// One of the sixteen four-byte registers; a longer value takes those that follow, too.
 #[derive(Debug, Clone, Copy)]
