@@ -144,8 +144,13 @@ pub struct Kind {
 }
 
 impl Kind {
-    /// What its objects are stored under.
+    /// What its objects are stored under. Events are the one kind that another group serves too.
     pub fn resource(&self) -> GroupResource {
+        GroupResource::new(&self.storage_version.group, &self.names.plural)
+    }
+
+    /// What its objects are served as, which is what admission knows.
+    pub fn served_as(&self) -> GroupResource {
         GroupResource::new(&self.version.group, &self.names.plural)
     }
 

@@ -192,7 +192,7 @@ impl Server {
         dry_run: bool,
         warnings: &mut Vec<String>,
     ) -> Result<(), ApiError> {
-        let resource = kind.resource();
+        let resource = kind.served_as();
         let (namespace, name) = (meta(object, "namespace").to_owned(), meta(object, "name").to_owned());
         for admission in &self.extensions.admission {
             if !admission.resources.is_empty() && !admission.resources.contains(&resource) {

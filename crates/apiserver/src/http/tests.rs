@@ -5,6 +5,7 @@ mod custom;
 mod deletion;
 mod lists;
 mod patches;
+mod versions;
 mod watches;
 mod writes;
 

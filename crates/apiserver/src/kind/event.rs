@@ -1,6 +1,9 @@
-//! Events.
+//! Events, which two groups serve in two forms: those of the core group are stored.
 
-use k8s_openapi::api::core::v1 as core;
+use std::sync::Arc;
+
+use api::GroupVersion;
+use k8s_openapi::api::{core::v1 as core, events::v1 as events};
 use serde_json::Value;
 
 use super::cell::{self, or, text, text_at, wide};
@@ -34,8 +37,49 @@ pub(super) fn kinds() -> Vec<Kind> {
         wide("Count", "How often the event was seen."),
         Kind::name_column_wide(),
     ];
-    event.row = std::sync::Arc::new(row);
-    vec![event]
+    event.row = Arc::new(row);
+    let modern = builtin::stored::<events::Event>("event", &["ev"]);
+    let modern = Kind {
+        storage_version: GroupVersion::parse("v1"),
+        conversion: Some((to_core, from_core)),
+        selectable_fields: event.selectable_fields.clone(),
+        columns: event.columns.clone(),
+        row: Arc::new(|event, now| {
+            let mut event = event.clone();
+            to_core(&mut event);
+            row(&event, now)
+        }),
+        ..modern
+    };
+    vec![event, modern]
+}
+
+/// What the fields are called in the core group and in `events.k8s.io`.
+const RENAMED: &[(&str, &str)] = &[
+    ("involvedObject", "regarding"),
+    ("message", "note"),
+    ("reportingComponent", "reportingController"),
+    ("source", "deprecatedSource"),
+    ("firstTimestamp", "deprecatedFirstTimestamp"),
+    ("lastTimestamp", "deprecatedLastTimestamp"),
+    ("count", "deprecatedCount"),
+];
+
+fn to_core(event: &mut Value) {
+    rename(event, RENAMED.iter().map(|(core, modern)| (*modern, *core)));
+}
+
+fn from_core(event: &mut Value) {
+    rename(event, RENAMED.iter().copied());
+}
+
+fn rename<'a>(event: &mut Value, names: impl Iterator<Item = (&'a str, &'a str)>) {
+    let Some(fields) = event.as_object_mut() else { return };
+    for (from, to) in names {
+        if let Some(value) = fields.remove(from) {
+            fields.insert(to.to_owned(), value);
+        }
+    }
 }
 
 impl Kind {
@@ -91,5 +135,16 @@ mod tests {
         let cells = row(&event, cell::seconds("2026-11-21T10:00:00Z").unwrap());
         let expected = json!(["60s", "Warning", "Failed", "pod/a", "", "kubelet, c1", "no such image", "60m", 3, ""]);
         assert_eq!(Value::Array(cells), expected);
+    }
+
+    #[test]
+    fn both_forms_of_an_event_hold_the_same() {
+        let modern = json!({"regarding": {"kind": "Pod"}, "note": "x", "reason": "Y", "reportingController": "z"});
+        let mut event = modern.clone();
+        to_core(&mut event);
+        let core = json!({"involvedObject": {"kind": "Pod"}, "message": "x", "reason": "Y", "reportingComponent": "z"});
+        assert_eq!(event, core);
+        from_core(&mut event);
+        assert_eq!(event, modern);
     }
 }

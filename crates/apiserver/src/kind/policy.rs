@@ -64,7 +64,15 @@ pub(super) fn kinds() -> Vec<Kind> {
         autoscaler_to_v2,
         autoscaler_to_v1,
     );
-    let v1 = Kind { row: v2.row.clone(), ..v1 };
+    let row = v2.row.clone();
+    let v1 = Kind {
+        row: std::sync::Arc::new(move |object, now| {
+            let mut object = object.clone();
+            autoscaler_to_v2(&mut object);
+            row(&object, now)
+        }),
+        ..v1
+    };
     vec![quota, limits, budget, priority, v1, v2]
 }
 
