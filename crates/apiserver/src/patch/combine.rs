@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use serde_json::{Map, Value};
 
 use super::fields::{View, field};
-use super::shape::{Keys, Shape, is_named, item_element, shape};
+use super::shape::{Keys, Shape, is_empty, is_named, item_element, shape};
 use crate::schema::Schema;
 
 /// `live` with everything that `applied` says. Leaves are taken from `applied`; objects and lists merge as the schema
@@ -127,12 +127,4 @@ fn is_pruned(
     let was_empty = is_empty(value);
     prune(value, schema, last_below, owned.and_then(|o| o.below(element)));
     !was_empty && is_empty(value)
-}
-
-fn is_empty(value: &Value) -> bool {
-    match value {
-        Value::Object(fields) => fields.is_empty(),
-        Value::Array(items) => items.is_empty(),
-        _ => false,
-    }
 }

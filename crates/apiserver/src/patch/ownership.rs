@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value};
 
 use super::fields::{FieldSet, field, printed};
-use super::shape::{Keys, Shape, is_named, item_element, shape, unique_elements};
+use super::shape::{Keys, Shape, is_empty, is_named, item_element, shape, unique_elements};
 use crate::schema::Schema;
 
 /// The fields of an applied object: its leaves, the items of its lists, and objects that are empty. An error is the path
@@ -106,15 +106,6 @@ fn differ(old: &Value, new: &Value, schema: Option<&Schema>) -> Difference {
             Difference { removed: (false, everything(old, schema)), ..Difference::default() }
         }
         _ => Difference { changed: (true, everything(new, schema)), removed: (false, everything(old, schema)) },
-    }
-}
-
-fn is_empty(value: &Value) -> bool {
-    match value {
-        Value::Null => true,
-        Value::Object(fields) => fields.is_empty(),
-        Value::Array(items) => items.is_empty(),
-        _ => false,
     }
 }
 

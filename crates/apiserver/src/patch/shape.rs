@@ -33,6 +33,16 @@ pub(super) fn shape<'s>(schema: Option<&'s Schema>, value: &Value) -> Shape<'s> 
     }
 }
 
+/// Whether a value holds nothing.
+pub(super) fn is_empty(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::Object(fields) => fields.is_empty(),
+        Value::Array(items) => items.is_empty(),
+        _ => false,
+    }
+}
+
 /// Whether a field is one that its object's schema names, rather than a key of the user's choice.
 pub(super) fn is_named(object: Option<&Schema>, field: Option<&Schema>) -> bool {
     field.is_some() && object.is_some_and(|schema| !schema.is_map())

@@ -12,8 +12,8 @@ fn random(seed: &mut u64, depth: usize) -> FieldSet {
     for element in ["f:a", "f:b", "k:{\"name\":\"x\"}", "v:1"] {
         *seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         let roll = *seed >> 60;
-        let below = if depth > 0 && roll % 3 == 0 { random(seed, depth - 1) } else { FieldSet::default() };
-        set.add(element, roll % 2 == 0, below);
+        let below = if depth > 0 && roll.is_multiple_of(3) { random(seed, depth - 1) } else { FieldSet::default() };
+        set.add(element, roll.is_multiple_of(2), below);
     }
     set
 }
