@@ -5,7 +5,7 @@ use testkit::Session;
 crate::scenarios!(
     whoami_names_the_administrator,
     service_account_tokens_are_accepted,
-    roles_and_bindings_are_stored,
+    roles_and_bindings_are_enforced,
     without_credentials_nothing_is_served,
     pods_have_a_token_of_their_own,
 );
@@ -33,12 +33,27 @@ fn service_account_tokens_are_accepted(s: &Session<'_>) {
     assert!(missing.contains("serviceaccounts \"nobody\" not found"), "{missing}");
 }
 
-fn roles_and_bindings_are_stored(s: &Session<'_>) {
+fn roles_and_bindings_are_enforced(s: &Session<'_>) {
+    s.sh("kubectl create serviceaccount robot").ok();
+    let token = s.sh("kubectl create token robot").ok();
+    let bare = format!("kubectl --kubeconfig /dev/null --server {} --insecure-skip-tls-verify", server(s));
+    let robot = format!("{bare} --token {token} -n {}", s.namespace);
+    let refused = s.sh(&format!("{robot} get pods")).fails();
+    let reason = format!(
+        "pods is forbidden: User \"system:serviceaccount:{0}:robot\" cannot list resource \"pods\" in API group \"\" \
+         in the namespace \"{0}\"",
+        s.namespace
+    );
+    assert!(refused.contains(&reason), "{refused}");
     s.sh("kubectl create role reader --verb=get,list --resource=pods").ok();
-    s.sh("kubectl create rolebinding readers --role=reader --serviceaccount=default:robot").ok();
-    let rules = "kubectl get role reader -o jsonpath='{.rules[0].verbs} {.rules[0].resources}'";
-    assert_eq!(s.sh(rules).ok(), r#"["get","list"] ["pods"]"#);
+    s.sh(&format!("kubectl create rolebinding readers --role=reader --serviceaccount={}:robot", s.namespace)).ok();
     assert!(s.sh("kubectl describe rolebinding readers").ok().contains("robot"));
+    s.sh(&format!("{robot} get pods")).ok();
+    assert_eq!(s.sh(&format!("{robot} auth can-i list pods")).ok(), "yes");
+    assert!(s.sh(&format!("{robot} auth can-i delete pods")).fails().starts_with("no"));
+    s.sh(&format!("{robot} get pods --all-namespaces")).fails();
+    s.sh("kubectl delete rolebinding readers").ok();
+    s.sh(&format!("{robot} get pods")).fails();
 }
 
 fn without_credentials_nothing_is_served(s: &Session<'_>) {
@@ -70,6 +85,8 @@ fn pods_have_a_token_of_their_own(s: &Session<'_>) {
     }
     s.sample("sleep/sleep.yaml");
     s.sh("kubectl rollout status deployment/sleep --timeout=60s").ok();
+    s.sh("kubectl create role reader --verb=get --resource=services").ok();
+    s.sh(&format!("kubectl create rolebinding readers --role=reader --serviceaccount={}:sleep", s.namespace)).ok();
     let ask = "cd /var/run/secrets/kubernetes.io/serviceaccount && \
                curl -s --cacert ca.crt -H \"Authorization: Bearer $(cat token)\" \
                https://kubernetes.default.svc/api/v1/namespaces/$(cat namespace)/services/sleep";
