@@ -88,6 +88,11 @@ impl Allocator {
         Allocator { range, state: Mutex::new(state) }
     }
 
+    /// Takes back what was promised to the service `key`, which is being deleted.
+    pub(super) fn release(&self, key: &Key) {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).promised.remove(key);
+    }
+
     /// Starts giving addresses and ports to the service `key`; others wait until the grant is dropped.
     pub(super) fn grant(&self, store: &Store, key: Key) -> Grant<'_> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);

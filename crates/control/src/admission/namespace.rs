@@ -2,17 +2,39 @@
 
 use api::{ApiError, name};
 use apiserver::{Operation, Review};
+use serde_json::json;
 
-use super::field::{Field, default, object_at, set};
+use super::field::{Field, default, object_at, remove, set};
 use super::{check_name, verdict};
+
+/// The namespaces a cluster cannot be without.
+const PERMANENT: [&str; 3] = ["default", "kube-public", "kube-system"];
 
 /// The label by which namespaces are selected by name.
 const NAME_LABEL: &str = "kubernetes.io/metadata.name";
 
-/// Validation of a Namespace, whose label with its own name can be neither changed nor removed.
+/// Defaults, validation and protection of a Namespace. Its label with its own name can be neither changed nor removed,
+/// and its finalizers only through the subresource for them.
 pub(super) fn review(review: &mut Review<'_>) -> Result<(), ApiError> {
-    if review.operation == Operation::Delete || !review.subresource.is_empty() {
+    if !review.subresource.is_empty() {
         return Ok(());
+    }
+    let finalizers = match (review.operation, review.old) {
+        (Operation::Delete, _) if PERMANENT.contains(&review.name) => {
+            return Err(ApiError::forbidden("", "namespaces", review.name, "this namespace may not be deleted"));
+        }
+        (Operation::Delete, _) => return Ok(()),
+        (_, Some(old)) => old["spec"].get("finalizers").cloned(),
+        (_, None) => {
+            set(review.object, "status", json!({ "phase": "Active" }));
+            Some(json!(["kubernetes"]))
+        }
+    };
+    if let Some(spec) = object_at(review.object, &["spec"]) {
+        match finalizers {
+            Some(finalizers) => set(spec, "finalizers", finalizers),
+            None => remove(spec, "finalizers"),
+        }
     }
     if let Some(labels) = object_at(review.object, &["metadata", "labels"]) {
         set(labels, NAME_LABEL, review.name);

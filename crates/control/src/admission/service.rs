@@ -24,7 +24,11 @@ impl Reviewer {
 
     /// Defaults, validation and allocation.
     pub(super) fn review(&self, review: &mut Review<'_>) -> Result<(), ApiError> {
-        if review.operation == Operation::Delete || !review.subresource.is_empty() {
+        if !review.subresource.is_empty() {
+            return Ok(());
+        }
+        if review.operation == Operation::Delete {
+            self.allocator.release(&key_of(review));
             return Ok(());
         }
         if review.operation == Operation::Create {
@@ -50,12 +54,7 @@ impl Reviewer {
     }
 
     fn allocate(&self, review: &mut Review<'_>, causes: &mut Vec<Cause>) {
-        let key = Key {
-            resource: review.resource.clone(),
-            namespace: review.namespace.to_owned(),
-            name: review.name.to_owned(),
-        };
-        let mut grant = self.allocator.grant(review.store, key);
+        let mut grant = self.allocator.grant(review.store, key_of(review));
         let Some(spec) = review.object.get_mut("spec") else { return };
         if rules::has_cluster_ip(spec) && !rules::is_headless(spec) {
             causes.extend(give_address(&mut grant, spec));
@@ -67,6 +66,10 @@ impl Reviewer {
             grant.promise();
         }
     }
+}
+
+fn key_of(review: &Review<'_>) -> Key {
+    Key { resource: review.resource.clone(), namespace: review.namespace.to_owned(), name: review.name.to_owned() }
 }
 
 /// `clusterIP` and `clusterIPs` say the same; either may be given.

@@ -8,9 +8,6 @@ mod revision;
 mod rolling;
 mod status;
 
-#[cfg(test)]
-mod tests;
-
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -154,3 +151,6 @@ fn tell_scaling(engine: &Engine, deployment: &Deployment, set: &str, from: i32, 
         engine.recorder.normal(deployment, COMPONENT, "ScalingReplicaSet", message);
     }
 }
+
+#[cfg(test)]
+mod tests;

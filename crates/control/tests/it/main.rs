@@ -1,0 +1,9 @@
+//! The controllers against a real API server in this process, with a kubelet that only pretends.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod admission;
+mod cluster;
+mod lifecycle;
+mod services;
+mod workloads;
