@@ -21,7 +21,7 @@ use super::link::{End, Links};
 use super::namespace::Namespace;
 use super::objects::Objects;
 use super::outer::{self, OuterNetwork};
-use super::process::{self, Living, Lock, Ready};
+use super::process::{self, Living, Lock, Ready, Start};
 use super::rules::Rules;
 use super::services::Services;
 use super::table::{self, Place, Table};
@@ -144,25 +144,21 @@ pub(super) async fn connect(namespace: &Namespace, to: SocketAddr) -> io::Result
 fn find_or_start(config: &NetworkConfig) -> Result<(File, File), NetworkError> {
     let outer = OuterNetwork::find(&config.home).ok_or_else(|| NetworkError::NotRunning(config.home.clone()))?;
     let directory = config.home.join(&config.cluster);
-    fs::create_dir_all(&directory)
-        .map_err(|e| NetworkError::system(format!("cannot make {}", directory.display()), e))?;
-    let lock = lock_path(&config.home, &config.cluster);
+    let cannot = |e| NetworkError::system(format!("cannot make {}", directory.display()), e);
+    let home = fs::create_dir_all(&directory).and_then(|()| fs::canonicalize(&config.home)).map_err(cannot)?;
+    let lock = lock_path(&home, &config.cluster);
     let agreed = Agreed { slot: config.plan.slot, index: config.index, outer: outer.pid() };
-    if let Some(found) = process::find::<State>(&lock) {
-        if found.state.agreed == agreed {
-            return Ok((open_namespace(&found)?, outer.open_namespace("net")?));
+    let process = match process::find::<State>(&lock) {
+        Some(found) if found.state.agreed == agreed => found,
+        found => {
+            found.map_or(Ok(()), Living::end)?;
+            let (slot, index) = (config.plan.slot.to_string(), u8::from(config.index).to_string());
+            let args = [home.display().to_string(), config.cluster.clone(), slot, index];
+            let log = directory.join("network.log");
+            Start { executable: &config.executable, name: "network", args: &args, log: &log, lock: &lock }.start()?
         }
-        found.end()?;
-    }
-    let args = [
-        config.home.display().to_string(),
-        config.cluster.clone(),
-        config.plan.slot.to_string(),
-        u8::from(config.index).to_string(),
-    ];
-    process::start(&config.executable, "network", &args, &directory.join("network.log"))?;
-    let started = process::find::<State>(&lock).ok_or_else(|| NetworkError::NotRunning(config.home.clone()))?;
-    Ok((open_namespace(&started)?, outer.open_namespace("net")?))
+    };
+    Ok((open_namespace(&process)?, outer.open_namespace("net")?))
 }
 
 fn open_namespace(process: &Living<State>) -> Result<File, NetworkError> {

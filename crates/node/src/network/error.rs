@@ -46,7 +46,7 @@ pub enum NetworkError {
     #[error("the {process} process ended before it was ready; see {}", .log.display())]
     Silent {
         /// Which process.
-        process: String,
+        process: &'static str,
         /// Where it may have said more.
         log: PathBuf,
     },

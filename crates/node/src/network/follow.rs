@@ -18,7 +18,7 @@ use super::objects::Objects;
 /// How long changes are gathered before they are made known: a Deployment's endpoints come in bursts.
 const GATHER: Duration = Duration::from_millis(3);
 const SHORTEST_PAUSE: Duration = Duration::from_millis(20);
-const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_millis(200);
 
 #[derive(Debug, thiserror::Error)]
 enum Lost {

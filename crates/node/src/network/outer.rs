@@ -15,7 +15,7 @@ use rustix::thread::{CapabilitySet, capabilities};
 use serde::{Deserialize, Serialize};
 
 use super::link::{End, Links};
-use super::process::{self, Living, Lock, Ready};
+use super::process::{self, Living, Lock, Ready, Start};
 use super::{NetworkError, arguments};
 
 /// The bridge in the outer namespace.
@@ -57,12 +57,9 @@ impl OuterNetwork {
         fs::create_dir_all(home).map_err(cannot)?;
         let home = fs::canonicalize(home).map_err(cannot)?;
         let args = [home.display().to_string(), plan.slot.to_string()];
-        let started = process::start(executable, "outer", &args, &home.join("outer.log"));
-        match OuterNetwork::find(&home) {
-            // Also when this process was refused because another one has just started the same.
-            Some(outer) => outer.expect_slot(&home, plan),
-            None => Err(started.err().unwrap_or(NetworkError::NotRunning(home))),
-        }
+        let (log, lock) = (home.join("outer.log"), lock_path(&home));
+        let process = Start { executable, name: "outer", args: &args, log: &log, lock: &lock }.start()?;
+        OuterNetwork { process }.expect_slot(&home, plan)
     }
 
     fn expect_slot(self, home: &Path, plan: AddressPlan) -> Result<OuterNetwork, NetworkError> {

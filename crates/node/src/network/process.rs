@@ -157,33 +157,59 @@ impl<T> Living<T> {
     }
 }
 
-/// Starts `executable internal NAME ARGS…` and waits until it is ready or says why it cannot be.
-/// Its standard error goes to the end of `log`.
-pub(super) fn start(executable: &Path, name: &str, args: &[String], log: &Path) -> Result<(), NetworkError> {
-    let open = OpenOptions::new().append(true).create(true).open(log);
-    let log_file = open.map_err(|e| NetworkError::system(format!("cannot open {}", log.display()), e))?;
-    let mut command = Command::new(executable);
-    command.arg("internal").arg(name).args(args);
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log_file);
-    let cannot = |e| NetworkError::system(format!("cannot start {}", executable.display()), e);
-    let child = command.spawn().map_err(cannot)?;
-    let mut said = String::new();
-    let mut stdout = child.stdout.ok_or_else(|| cannot(io::ErrorKind::BrokenPipe.into()))?;
-    stdout.read_to_string(&mut said).map_err(cannot)?;
-    match said.trim_end() {
-        READY => Ok(()),
-        "" => Err(NetworkError::Silent { process: name.to_owned(), log: log.to_owned() }),
-        reason => Err(NetworkError::Refused(reason.to_owned())),
+/// A process that is to be started: `executable internal NAME ARGS…`.
+pub(super) struct Start<'a> {
+    pub(super) executable: &'a Path,
+    pub(super) name: &'static str,
+    pub(super) args: &'a [String],
+    /// Where the end of its standard error goes.
+    pub(super) log: &'a Path,
+    /// The lock that it takes.
+    pub(super) lock: &'a Path,
+}
+
+impl Start<'_> {
+    /// Starts the process and waits until it is ready or says why it cannot be.
+    pub(super) fn start<T: DeserializeOwned>(self) -> Result<Living<T>, NetworkError> {
+        let started = self.run();
+        match find(self.lock) {
+            // Also when this one was refused because somebody else has just started the same.
+            Some(living) => Ok(living),
+            None => Err(started.err().unwrap_or_else(|| self.silent())),
+        }
+    }
+
+    fn run(&self) -> Result<(), NetworkError> {
+        let open = OpenOptions::new().append(true).create(true).open(self.log);
+        let log = open.map_err(|e| NetworkError::system(format!("cannot open {}", self.log.display()), e))?;
+        let mut command = Command::new(self.executable);
+        command.arg("internal").arg(self.name).args(self.args);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log);
+        let cannot = |e| NetworkError::system(format!("cannot start {}", self.executable.display()), e);
+        let child = command.spawn().map_err(cannot)?;
+        let mut said = String::new();
+        let mut stdout = child.stdout.ok_or_else(|| cannot(io::ErrorKind::BrokenPipe.into()))?;
+        stdout.read_to_string(&mut said).map_err(cannot)?;
+        match said.trim_end() {
+            READY => Ok(()),
+            "" => Err(self.silent()),
+            reason => Err(NetworkError::Refused(reason.to_owned())),
+        }
+    }
+
+    fn silent(&self) -> NetworkError {
+        NetworkError::Silent { process: self.name, log: self.log.to_owned() }
     }
 }
 
 const READY: &str = "ready";
 
-/// The main function of such a process: leaves its starter's session, runs, and tells its starter what became of it.
+/// The main function of such a process: leaves its starter's session and directory, runs, and tells its starter what became of it.
 pub(super) fn main(run: impl FnOnce(Ready) -> Result<(), NetworkError>) -> ExitCode {
     // Fails only for a process that leads a session already, which is as good.
     let _ = nix::unistd::setsid();
-    match run(Ready(())) {
+    let outcome = std::env::set_current_dir("/").map_err(|e| NetworkError::system("cannot change to /", e));
+    match outcome.and_then(|()| run(Ready(()))) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!(%error, "ended");

@@ -6,6 +6,7 @@
 //!   set hairpin { type ipv4_addr . ipv4_addr }                             an endpoint that reaches itself
 //!   chain prerouting, output { nat: ip daddr . meta l4proto . th dport vmap @services }
 //!   chain <namespace>/<service>/<protocol>/<port> { dnat to numgen random mod N map { 0 : ADDRESS . PORT, … } }
+//!   chain guard/<…> { ip saddr RANGE goto <…>; …; drop }                     loadBalancerSourceRanges
 //!   chain postrouting { nat: ip saddr . ip daddr @hairpin masquerade; oifname uplink0 masquerade }
 //!   chain forward { iifname uplink0, new and not redirected: drop }
 //!   chain input { the same, unless it is for an address of the outer network }
@@ -28,7 +29,7 @@ use super::conntrack;
 use super::namespace::Namespace;
 use super::netlink::Socket;
 use super::nft::{self, Batch, Connection, DataType, Expression, Hook, Meta, NftError, Register, Set, Value, field};
-use super::table::{Backend, BackendName, Frontend, Protocol, Table};
+use super::table::{Backend, BackendName, Frontend, Protocol, Table, Way};
 
 const SERVICES: Set = Set::Named("services");
 const HAIRPIN: Set = Set::Named("hairpin");
@@ -43,6 +44,8 @@ const AFTER_ROUTING: i32 = 100;
 
 /// A transaction that an ordinary user may send at once is at least twice as long.
 const LONGEST: usize = 100_000;
+/// How many elements are changed before that is looked at again.
+const PORTION: usize = 200;
 
 /// The rules of one node, and what they are now.
 pub(super) struct Rules {
@@ -109,38 +112,68 @@ impl Rules {
     }
 
     fn send_difference(&mut self, table: &Table) -> Result<(), NftError> {
-        let mut batch = Batch::new();
-        let hairpins = hairpins(table);
-        let before = &self.installed;
+        let before = &self.installed.table;
+        let batch = self.add_chains(Batch::new(), before, table)?;
+        let batch = self.change_elements(batch, before, table)?;
+        let batch = self.remove_chains(batch, before, table)?;
+        nft::commit(&self.socket, batch)?;
+        self.installed = Installed { table: table.clone(), hairpins: hairpins(table) };
+        Ok(())
+    }
+
+    fn add_chains(&self, mut batch: Batch, before: &Table, table: &Table) -> Result<Batch, NftError> {
         let mut sets = 0;
         for (name, backend) in &table.backends {
-            let known = before.table.backends.get(name);
-            if known != Some(backend) {
-                set_backend(&mut batch, name, backend, known.is_some(), &mut sets);
-                batch = self.send_if_long(batch)?;
+            let known = before.backends.get(name);
+            let same = known.is_some_and(|k| (&k.endpoints, k.sticky) == (&backend.endpoints, backend.sticky));
+            if !same {
+                begin_chain(&mut batch, &chain(name), known.is_some());
+                lead_to_endpoints(&mut batch, &chain(name), backend, &mut sets);
             }
-        }
-        let removed = |(at, name): &(&Frontend, &BackendName)| table.frontends.get(*at) != Some(*name);
-        let added = |(at, name): &(&Frontend, &BackendName)| before.table.frontends.get(*at) != Some(*name);
-        batch.delete_elements(SERVICES, before.table.frontends.iter().filter(removed).map(|(at, _)| frontend_key(at)));
-        let chains: Vec<_> = table.frontends.iter().filter(added).map(|(at, name)| (at, chain(name))).collect();
-        for portion in chains.chunks(200) {
-            let elements = portion.iter().map(|(at, chain)| (frontend_key(at), Value::Goto(chain)));
-            batch.add_elements(SERVICES, elements);
+            let known_sources = known.and_then(|known| known.sources.as_ref());
+            if let Some(sources) = &backend.sources
+                && known_sources != Some(sources)
+            {
+                begin_chain(&mut batch, &guard(name), known_sources.is_some());
+                let_in(&mut batch, name, sources);
+            }
             batch = self.send_if_long(batch)?;
         }
-        batch.delete_elements(HAIRPIN, before.hairpins.difference(&hairpins).map(|ip| hairpin_key(*ip)));
-        let new = hairpins.difference(&before.hairpins);
+        Ok(batch)
+    }
+
+    fn change_elements(&self, mut batch: Batch, before: &Table, table: &Table) -> Result<Batch, NftError> {
+        let lacks = |table: &Table, at, way| table.frontends.get(at) != Some(way);
+        let removed: Vec<_> = before.frontends.iter().filter(|(at, way)| lacks(table, *at, *way)).collect();
+        for portion in removed.chunks(PORTION) {
+            batch.delete_elements(SERVICES, portion.iter().map(|(at, _)| frontend_key(at)));
+            batch = self.send_if_long(batch)?;
+        }
+        let added = table.frontends.iter().filter(|(at, way)| lacks(before, *at, *way));
+        let added: Vec<_> = added.map(|(at, way)| (at, entrance(way))).collect();
+        for portion in added.chunks(PORTION) {
+            batch.add_elements(SERVICES, portion.iter().map(|(at, chain)| (frontend_key(at), Value::Goto(chain))));
+            batch = self.send_if_long(batch)?;
+        }
+        let hairpins = hairpins(table);
+        batch.delete_elements(HAIRPIN, self.installed.hairpins.difference(&hairpins).map(|ip| hairpin_key(*ip)));
+        let new = hairpins.difference(&self.installed.hairpins);
         batch.add_elements(HAIRPIN, new.map(|ip| (hairpin_key(*ip), Value::None)));
-        for name in before.table.backends.keys().filter(|name| !table.backends.contains_key(name)) {
-            let chain = chain(name);
-            batch.flush_chain(&chain);
-            batch.delete_chain(&chain);
+        self.send_if_long(batch)
+    }
+
+    fn remove_chains(&self, mut batch: Batch, before: &Table, table: &Table) -> Result<Batch, NftError> {
+        for (name, backend) in &before.backends {
+            let now = table.backends.get(name);
+            if backend.sources.is_some() && now.is_none_or(|now| now.sources.is_none()) {
+                end_chain(&mut batch, &guard(name));
+            }
+            if now.is_none() {
+                end_chain(&mut batch, &chain(name));
+            }
             batch = self.send_if_long(batch)?;
         }
-        nft::commit(&self.socket, batch)?;
-        self.installed = Installed { table: table.clone(), hairpins };
-        Ok(())
+        Ok(batch)
     }
 
     fn send_if_long(&self, batch: Batch) -> Result<Batch, NftError> {
@@ -197,19 +230,37 @@ fn interface(name: &str) -> [u8; 16] {
     bytes
 }
 
-fn set_backend(batch: &mut Batch, name: &BackendName, backend: &Backend, exists: bool, sets: &mut u32) {
+fn begin_chain(batch: &mut Batch, chain: &str, exists: bool) {
+    if exists {
+        batch.flush_chain(chain);
+    } else {
+        batch.add_chain(chain);
+    }
+}
+
+fn end_chain(batch: &mut Batch, chain: &str) {
+    batch.flush_chain(chain);
+    batch.delete_chain(chain);
+}
+
+fn let_in(batch: &mut Batch, name: &BackendName, sources: &[Ipv4Net]) {
+    use Expression::*;
+    const A: Register = Register::FIRST;
+    let (guard, chain) = (guard(name), chain(name));
+    for range in sources {
+        let (network, mask) = (range.network().octets(), range.netmask().octets());
+        batch.add_rule(&guard, &[Load(field::SOURCE, A), Mask(A, mask), Equal(A, &network), Goto(&chain)]);
+    }
+    batch.add_rule(&guard, &[Drop]);
+}
+
+fn lead_to_endpoints(batch: &mut Batch, chain: &str, backend: &Backend, sets: &mut u32) {
     use Expression::*;
     const A: Register = Register::FIRST;
     const B: Register = Register::SECOND;
-    let chain = chain(name);
-    if exists {
-        batch.flush_chain(&chain);
-    } else {
-        batch.add_chain(&chain);
-    }
     if let [only] = backend.endpoints.as_slice() {
         let (address, port) = (only.ip().octets(), only.port().to_be_bytes());
-        batch.add_rule(&chain, &[Constant(&address, A), Constant(&port, B), Redirect(A, B)]);
+        batch.add_rule(chain, &[Constant(&address, A), Constant(&port, B), Redirect(A, B)]);
         return;
     }
     *sets += 1;
@@ -221,9 +272,9 @@ fn set_backend(batch: &mut Batch, name: &BackendName, backend: &Backend, exists:
     let count = u32::try_from(values.len()).unwrap_or(u32::MAX);
     let (to, go) = (Translate(map, A, A), Redirect(A, B));
     if backend.sticky {
-        batch.add_rule(&chain, &[Load(field::SOURCE, B), Hash(B, count, A), to, go]);
+        batch.add_rule(chain, &[Load(field::SOURCE, B), Hash(B, count, A), to, go]);
     } else {
-        batch.add_rule(&chain, &[Random(count, A), to, go]);
+        batch.add_rule(chain, &[Random(count, A), to, go]);
     }
 }
 
@@ -232,12 +283,21 @@ type UdpServices = BTreeMap<SocketAddrV4, Vec<SocketAddrV4>>;
 
 fn udp(table: &Table) -> UdpServices {
     let services = table.frontends.iter().filter(|(at, _)| at.protocol == Protocol::Udp);
-    let endpoints = |name| table.backends.get(name).map(|backend| backend.endpoints.clone()).unwrap_or_default();
-    services.map(|(at, name)| (SocketAddrV4::new(at.address, at.port), endpoints(name))).collect()
+    let endpoints = |way: &Way| table.backends.get(&way.backend).map(|backend| backend.endpoints.clone());
+    services.map(|(at, way)| (SocketAddrV4::new(at.address, at.port), endpoints(way).unwrap_or_default())).collect()
 }
 
 fn chain(name: &BackendName) -> String {
     name.to_string()
+}
+
+/// The chain that lets only some sources go on to the service's own.
+fn guard(name: &BackendName) -> String {
+    format!("guard/{name}")
+}
+
+fn entrance(way: &Way) -> String {
+    if way.guarded { guard(&way.backend) } else { chain(&way.backend) }
 }
 
 fn frontend_key(frontend: &Frontend) -> Vec<u8> {

@@ -5,6 +5,7 @@ use std::fmt;
 use std::net::{Ipv4Addr, SocketAddrV4};
 
 use api::{AddressPlan, ClusterIndex, NamespacedName};
+use ipnet::Ipv4Net;
 use k8s_openapi::api::core::v1::{Service, ServicePort, ServiceSpec};
 use k8s_openapi::api::discovery::v1::{Endpoint, EndpointSlice};
 use serde::{Deserialize, Serialize};
@@ -66,6 +67,16 @@ pub(super) struct Backend {
     pub(super) endpoints: Vec<SocketAddrV4>,
     /// Whether a client stays with its endpoint (`sessionAffinity: ClientIP`).
     pub(super) sticky: bool,
+    /// Who may come in by a guarded way (`loadBalancerSourceRanges`), if there is one.
+    pub(super) sources: Option<Vec<Ipv4Net>>,
+}
+
+/// What is behind an address.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Way {
+    pub(super) backend: BackendName,
+    /// Whether only the backend's `sources` may take it.
+    pub(super) guarded: bool,
 }
 
 /// A TCP port of the outer network that is offered on the host's loopback when the host takes no part in that network.
@@ -82,7 +93,7 @@ pub(super) struct Offer {
 /// What is to be so.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Table {
-    pub(super) frontends: BTreeMap<Frontend, BackendName>,
+    pub(super) frontends: BTreeMap<Frontend, Way>,
     pub(super) backends: BTreeMap<BackendName, Backend>,
     /// The load balancers' addresses, which the node has as its own.
     pub(super) load_balancers: BTreeSet<Ipv4Addr>,
@@ -124,23 +135,26 @@ fn add_service(
 ) {
     let load_balancers = load_balancers(service, place);
     table.load_balancers.extend(&load_balancers);
-    let shared: Vec<Ipv4Addr> = [&spec.cluster_ips, &spec.external_ips]
+    let inner: Vec<Ipv4Addr> = [&spec.cluster_ips, &spec.external_ips]
         .into_iter()
         .flatten()
         .flatten()
         .chain(&spec.cluster_ip)
         .filter_map(|ip| ip.parse().ok())
-        .chain(load_balancers.iter().copied())
         .collect();
+    let ranges = spec.load_balancer_source_ranges.as_ref().filter(|ranges| !ranges.is_empty());
+    // A range that cannot be read lets nobody in; the API server has refused it.
+    let sources: Option<Vec<Ipv4Net>> =
+        ranges.map(|ranges| ranges.iter().filter_map(|range| range.trim().parse().ok()).collect());
     for port in spec.ports.iter().flatten() {
         let Some((protocol, number)) = Protocol::parse(port.protocol.as_deref()).zip(port_number(port.port)) else {
             continue;
         };
         let node_port = port.node_port.and_then(port_number).map(|n| (place.plan.node(place.index), n));
+        let balanced = || load_balancers.iter().map(|address| (*address, number));
         if protocol == Protocol::Tcp {
-            let offered = load_balancers.iter().map(|address| (*address, number)).chain(node_port);
             let offer = |(address, port)| Offer { service: name.to_string(), address, port };
-            table.offers.extend(offered.map(offer));
+            table.offers.extend(balanced().chain(node_port).map(offer));
         }
         let endpoints = endpoints(objects, name, spec, port, protocol);
         if endpoints.is_empty() {
@@ -148,9 +162,11 @@ fn add_service(
         }
         let backend = BackendName { service: name.clone(), protocol, port: number };
         let sticky = spec.session_affinity.as_deref() == Some("ClientIP");
-        table.backends.insert(backend.clone(), Backend { endpoints, sticky });
-        for (address, port) in shared.iter().map(|address| (*address, number)).chain(node_port) {
-            table.frontends.entry(Frontend { address, protocol, port }).or_insert_with(|| backend.clone());
+        table.backends.insert(backend.clone(), Backend { endpoints, sticky, sources: sources.clone() });
+        let open = inner.iter().map(|address| (*address, number)).chain(node_port).map(|at| (at, false));
+        for ((address, port), guarded) in open.chain(balanced().map(|at| (at, sources.is_some()))) {
+            let way = || Way { backend: backend.clone(), guarded };
+            table.frontends.entry(Frontend { address, protocol, port }).or_insert_with(way);
         }
     }
 }

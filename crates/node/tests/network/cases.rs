@@ -1,9 +1,11 @@
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpListener;
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use node::{ClusterNetwork, OuterNetwork};
 
-use crate::world::{PLAN, World, index};
+use crate::world::{PLAN, World, index, until};
 
 /// A case's name, which is the fact that it shows, and the case.
 pub(crate) type Case = (&'static str, fn());
@@ -14,6 +16,8 @@ pub(crate) const CASES: &[Case] = &[
     ("a_namespace_survives_the_cluster_process", a_namespace_survives_the_cluster_process),
     ("pods_of_other_clusters_are_unreachable", pods_of_other_clusters_are_unreachable),
     ("nothing_outlives_close", nothing_outlives_close),
+    ("a_network_ends_with_the_outer_process", a_network_ends_with_the_outer_process),
+    ("one_process_serves_all_who_open_at_once", one_process_serves_all_who_open_at_once),
 ];
 
 fn pods_reach_one_another_and_the_node() {
@@ -82,16 +86,45 @@ fn pods_of_other_clusters_are_unreachable() {
 fn nothing_outlives_close() {
     let world = World::new();
     drop(world.cluster(1));
-    let lock = |name: &str| std::fs::read_to_string(world.home.join(name)).expect("a lock file");
-    let locks = [lock("outer.lock"), lock("c1/network.lock")];
-    let processes = locks.map(|text| {
-        let digits = text.trim_start_matches(|c: char| !c.is_ascii_digit());
-        digits.split(|c: char| !c.is_ascii_digit()).next().map(str::to_owned).expect("a process")
-    });
-    let alive = |pid: &String| std::path::Path::new(&format!("/proc/{pid}")).exists();
-    assert!(processes.iter().all(alive));
+    let processes = [process(&world, "outer.lock"), process(&world, "c1/network.lock")];
+    assert!(processes.into_iter().all(alive));
     ClusterNetwork::close(&world.home, "c1").expect("the network process ends");
     OuterNetwork::find(&world.home).expect("an outer process").close().expect("the outer process ends");
-    assert!(!alive(&processes[0]), "the outer process is reaped by the one that started it");
+    assert!(!alive(processes[0]), "the outer process is reaped by the one that started it");
     assert!(OuterNetwork::find(&world.home).is_none());
+}
+
+/// The process that holds a lock.
+fn process(world: &World, lock: &str) -> i32 {
+    let text = std::fs::read(world.home.join(lock)).expect("a lock file");
+    let record: serde_json::Value = serde_json::from_slice(&text).expect("a record");
+    record["pid"].as_i64().and_then(|pid| i32::try_from(pid).ok()).expect("a process")
+}
+
+/// Whether a process lives; one that has ended but was not reaped does not.
+fn alive(pid: i32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"));
+    stat.is_ok_and(|stat| !stat.contains(") Z "))
+}
+
+fn a_network_ends_with_the_outer_process() {
+    let world = World::new();
+    drop(world.cluster(1));
+    let (outer, network) = (process(&world, "outer.lock"), process(&world, "c1/network.lock"));
+    assert!(alive(outer) && alive(network));
+    kill(Pid::from_raw(outer), Signal::SIGKILL).expect("it is ours to kill");
+    until("the network process has ended", || !alive(network));
+    assert!(OuterNetwork::find(&world.home).is_none());
+    let config = world.config(1);
+    let error = world.runtime.block_on(ClusterNetwork::open(config)).err().expect("there is no outer network");
+    assert!(error.to_string().ends_with("is not running"), "{error}");
+}
+
+fn one_process_serves_all_who_open_at_once() {
+    let world = World::new();
+    let opening: Vec<_> = (0..8).map(|_| world.runtime.spawn(ClusterNetwork::open(world.config(1)))).collect();
+    for opened in opening {
+        let cluster = world.runtime.block_on(opened).expect("no panic").expect("a cluster's network");
+        world.pod(&cluster, 1, 5);
+    }
 }

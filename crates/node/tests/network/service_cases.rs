@@ -15,6 +15,7 @@ pub(crate) const CASES: &[Case] = &[
     ("established_connections_survive_changes", established_connections_survive_changes),
     ("udp_clients_follow_changes", udp_clients_follow_changes),
     ("load_balancers_answer_other_clusters_and_their_own", load_balancers_answer_other_clusters_and_their_own),
+    ("source_ranges_guard_a_load_balancer", source_ranges_guard_a_load_balancer),
     ("an_endpoint_may_be_another_clusters_load_balancer", an_endpoint_may_be_another_clusters_load_balancer),
     ("outer_ports_answer_on_the_host", outer_ports_answer_on_the_host),
     ("many_services_are_programmed", many_services_are_programmed),
@@ -204,6 +205,29 @@ fn load_balancers_answer_other_clusters_and_their_own() {
 
     api.set(vec![], vec![]);
     until("the address is given back", || stranger.connect((load_balancer(2), 80)).is_err());
+}
+
+fn source_ranges_guard_a_load_balancer() {
+    let world = World::new();
+    let (one, two) = (world.cluster(1), world.cluster(2));
+    let api = api(&world, 2);
+    let (server, stranger) = (world.pod(&two, 2, 5), world.pod(&one, 1, 5));
+    echo(&server, 9000);
+    let guarded = |range: String| {
+        let mut service = balanced(2);
+        service["spec"]["loadBalancerSourceRanges"] = json!([range]);
+        api.set(vec![service], vec![slice("echo", 9000, &[server.address])]);
+    };
+    let node = PLAN.node(index(2));
+    guarded("192.0.2.0/24".to_owned());
+    until("the node port answers", || hears(&stranger, (node, 30080)).is_some());
+    stranger.connect((load_balancer(2), 80)).expect_err("the client is not in the range");
+    guarded(format!("{}/32", PLAN.node(index(1))));
+    until("the load balancer answers", || hears(&stranger, (load_balancer(2), 80)).is_some());
+    guarded("192.0.2.0/24".to_owned());
+    until("the client is shut out again", || hears(&stranger, (load_balancer(2), 80)).is_none());
+    api.set(vec![balanced(2)], vec![slice("echo", 9000, &[server.address])]);
+    until("everybody may come in", || hears(&stranger, (load_balancer(2), 80)).is_some());
 }
 
 fn an_endpoint_may_be_another_clusters_load_balancer() {

@@ -88,6 +88,8 @@ pub(crate) enum Expression<'a> {
     Redirect(Register, Register),
     /// Gives the connection the address of the link that it leaves by as its source.
     Masquerade,
+    /// Goes on in another chain.
+    Goto(&'a str),
     Drop,
 }
 
@@ -144,6 +146,10 @@ impl Expression<'_> {
                 a.number(5, port.0);
             }),
             Expression::Masquerade => expression(a, "masq", |_| {}),
+            Expression::Goto(chain) => expression(a, "immediate", |a| {
+                a.number(1, Register::VERDICT);
+                a.nest(2, |a| write_goto(a, chain));
+            }),
             Expression::Drop => expression(a, "immediate", |a| {
                 a.number(1, Register::VERDICT);
                 a.nest(2, |a| a.nest(2, |a| a.number(1, NF_DROP)));

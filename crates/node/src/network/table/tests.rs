@@ -58,8 +58,8 @@ fn a_port_goes_to_the_slices_port_of_the_same_name_and_protocol() {
         &[slice(slice_ports, json!([{"addresses": ["10.33.0.5"]}]))],
     );
     let at = |protocol, port| Frontend { address: "10.97.0.9".parse().unwrap(), protocol, port };
-    let http = &table.backends[&table.frontends[&at(Protocol::Tcp, 80)]];
-    let dns = &table.backends[&table.frontends[&at(Protocol::Udp, 53)]];
+    let http = &table.backends[&table.frontends[&at(Protocol::Tcp, 80)].backend];
+    let dns = &table.backends[&table.frontends[&at(Protocol::Udp, 53)].backend];
     assert_eq!(http.endpoints, ["10.33.0.5:8080".parse().unwrap()]);
     assert_eq!(dns.endpoints, ["10.33.0.5:5353".parse().unwrap()]);
     assert_eq!(table.frontends.len(), 2);
@@ -133,4 +133,18 @@ fn nonsense_in_objects_is_passed_over() {
     let at: Vec<u16> = table.frontends.keys().map(|frontend| frontend.port).collect();
     assert_eq!(at, [81]);
     assert_eq!(endpoints_of(&table), ["10.33.0.5:9000"]);
+}
+
+#[test]
+fn source_ranges_guard_the_load_balancer_alone() {
+    let mut echo = service(json!({
+        "type": "LoadBalancer", "clusterIP": "10.97.0.9", "ports": [{"port": 80, "nodePort": 30080}],
+        "loadBalancerSourceRanges": ["198.18.2.0/24", " 198.18.3.1/32 "],
+    }));
+    echo["status"] = json!({"loadBalancer": {"ingress": [{"ip": "198.18.1.2"}]}});
+    let table = table_of(&[echo], &[slice(one_port(), json!([{"addresses": ["10.33.0.5"]}]))]);
+    let guarded: Vec<_> = table.frontends.iter().filter(|(_, way)| way.guarded).map(|(at, _)| at.address).collect();
+    assert_eq!(guarded, [Ipv4Addr::new(198, 18, 1, 2)]);
+    assert_eq!(table.frontends.len(), 3);
+    assert!(table.backends.values().all(|backend| backend.sources.as_ref().is_some_and(|sources| sources.len() == 2)));
 }
