@@ -8,7 +8,7 @@ mod network;
 mod runtime;
 
 pub use network::{ClusterNetwork, NetworkConfig, NetworkError, OuterNetwork};
-pub use runtime::{Catalog, Node, NodeConfig, NodeError};
+pub use runtime::{Catalog, CatalogError, Image, Node, NodeConfig, NodeError, Origin};
 
 use std::process::ExitCode;
 

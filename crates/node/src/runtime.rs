@@ -1,15 +1,26 @@
 //! What runs pods.
 
+mod catalog;
+mod connect;
 mod container;
 mod kernel;
+mod kubelet;
 mod sandbox;
 mod terminal;
+mod volume;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 
-use api::{AddressPlan, ClusterIndex};
+use api::{AddressPlan, ApiError, ClusterIndex};
+use http::{Request, Response};
+use hyper::body::Incoming;
+use serde_json::Value;
 
+pub use self::catalog::{Catalog, CatalogError, Image, Origin};
+use self::connect::Body;
+use self::kubelet::Kubelet;
 use crate::network::ClusterNetwork;
 
 #[derive(Debug, thiserror::Error)]
@@ -27,18 +38,40 @@ pub struct NodeConfig {
 
 /// The cluster's node: one kubelet. Cheap to clone.
 #[derive(Clone)]
-pub struct Node {}
+pub struct Node {
+    kubelet: Arc<Kubelet>,
+}
 
 impl Node {
     /// Adopts pods that survived, then watches pods bound to this node until the process ends.
     pub async fn start(config: NodeConfig, network: ClusterNetwork, client: kube::Client) -> Result<Node, NodeError> {
-        let _ = (config, network, client);
-        unimplemented!()
+        let kubelet = Kubelet::start(config, network, client).await.map_err(NodeError)?;
+        Ok(Node { kubelet })
+    }
+
+    /// Serves `pods/log` for a stored pod.
+    pub async fn logs(&self, pod: Arc<Value>, request: Request<Incoming>) -> Result<Response<Body>, ApiError> {
+        self.kubelet.logs(pod, request).await
+    }
+
+    /// Serves `pods/exec` for a stored pod, over WebSocket.
+    pub async fn exec(&self, pod: Arc<Value>, request: Request<Incoming>) -> Result<Response<Body>, ApiError> {
+        self.kubelet.exec(pod, request).await
+    }
+
+    /// Serves `pods/attach` for a stored pod, over WebSocket.
+    pub async fn attach(&self, pod: Arc<Value>, request: Request<Incoming>) -> Result<Response<Body>, ApiError> {
+        self.kubelet.attach(pod, request).await
+    }
+
+    /// Answers `pods/portforward` with what to use instead.
+    pub async fn port_forward(&self, _: Arc<Value>, _: Request<Incoming>) -> Result<Response<Body>, ApiError> {
+        Err(connect::refuse_port_forward())
     }
 
     /// Ends every pod of a cluster whose cluster process is gone (`isthmus down`), and removes their directories.
     pub fn kill_pods(home: &Path, cluster: &str) -> Result<(), NodeError> {
-        let pods = home.join(cluster).join("pods");
+        let pods = kubelet::pods_directory(home, cluster);
         let failed = |path: &Path| {
             let path = path.display().to_string();
             move |e: std::io::Error| NodeError(format!("ending the pod of {path}: {e}"))
@@ -49,15 +82,11 @@ impl Node {
         };
         for entry in entries {
             let path = entry.map_err(failed(&pods))?.path();
-            sandbox::kill_pod(&path).map_err(failed(&path))?;
-            std::fs::remove_dir_all(&path).map_err(failed(&path))?;
+            kubelet::remove_pod(&path).map_err(failed(&path))?;
         }
         Ok(())
     }
 }
-
-/// Image patterns and the local commands they stand for: the built-in ones and those of `home/images.yaml`.
-pub struct Catalog {}
 
 /// Runs `internal pod`, `internal container` and `internal exec`.
 pub(crate) fn internal(name: &str, args: &[String]) -> ExitCode {

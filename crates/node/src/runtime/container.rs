@@ -28,7 +28,6 @@ pub(crate) struct Spec {
     pub(crate) attempt: u32,
     pub(crate) image: String,
     pub(crate) image_id: String,
-    pub(crate) spec_hash: String,
     pub(crate) program: Program,
     pub(crate) root: RootSpec,
     /// Keep standard input open for attach.
@@ -63,6 +62,8 @@ pub(crate) struct Command {
     /// The container's own ID.
     pub(crate) container: String,
     pub(crate) argv: Vec<String>,
+    /// On top of the container's own.
+    pub(crate) environment: BTreeMap<String, String>,
     pub(crate) tty: bool,
 }
 

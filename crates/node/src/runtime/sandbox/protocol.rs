@@ -22,7 +22,7 @@ pub(super) const LONGEST: u32 = 16 << 20;
 pub(crate) enum Request {
     /// Answered with [`Reply::Containers`] and a descriptor of the pod's network namespace.
     Hello,
-    /// Mounts memory-backed storage of so many bytes at a directory, seen by every container started later.
+    /// Mounts memory-backed storage of so many bytes at a directory, once; every container started later sees it.
     Tmpfs { directory: PathBuf, size: Option<u64> },
     /// Answered once the program runs, or with why it does not.
     Start(Box<container::Spec>),
@@ -68,8 +68,6 @@ pub(crate) struct Record {
     pub(crate) attempt: u32,
     pub(crate) image: String,
     pub(crate) image_id: String,
-    /// The SHA-256 of the container's part of the pod's spec.
-    pub(crate) spec_hash: String,
     pub(crate) started_at: Timestamp,
     pub(crate) ended: Option<Ended>,
 }

@@ -46,7 +46,6 @@ impl Pod {
             attempt: 0,
             image: String::new(),
             image_id: String::new(),
-            spec_hash: String::new(),
             program: Program {
                 argv: ["sh", "-c", script].map(str::to_owned).to_vec(),
                 environment: BTreeMap::new(),
@@ -92,7 +91,7 @@ impl Pod {
         let (our_stdout, their_stdout) = nix::unistd::pipe().unwrap();
         let streams = vec![their_stdin, their_stdout.try_clone().unwrap(), their_stdout];
         let argv = ["sh", "-c", script].map(str::to_owned).to_vec();
-        let command = container::Command { container: id.to_owned(), argv, tty: false };
+        let command = container::Command { container: id.to_owned(), argv, environment: BTreeMap::new(), tty: false };
         let connection = self.sandbox.connect(Request::Exec(Box::new(command)), streams).await.unwrap();
         let stdin = stdin.to_vec();
         let writer = std::thread::spawn(move || File::from(our_stdin).write_all(&stdin).unwrap());

@@ -62,7 +62,6 @@ impl Container {
             attempt: spec.attempt,
             image: spec.image,
             image_id: spec.image_id,
-            spec_hash: spec.spec_hash,
             started_at: Timestamp::now(),
             ended: None,
         };

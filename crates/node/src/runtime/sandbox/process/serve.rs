@@ -1,10 +1,10 @@
 //! What the pod process does for each connection of the cluster process.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -37,6 +37,8 @@ struct State {
     all: BTreeMap<String, Arc<Container>>,
     /// Counts changes, for those who watch.
     revision: u64,
+    /// Directories that have their memory-backed storage.
+    memory: BTreeSet<PathBuf>,
 }
 
 impl Pod {
@@ -90,7 +92,12 @@ impl Pod {
                 send(connection, &containers, &[&network.into()]).map_err(Failure::new)
             }
             Request::Tmpfs { directory, size } => {
-                mount_memory(&directory, size)?;
+                let mut state = self.state();
+                if !state.memory.contains(&directory) {
+                    mount_memory(&directory, size)?;
+                    state.memory.insert(directory);
+                }
+                drop(state);
                 reply(&Reply::Done)
             }
             Request::Start(spec) => {
@@ -150,7 +157,8 @@ impl Pod {
         let ended = || Failure::new(format!("container {:?} is not running", container.name()));
         container.running().ok_or_else(ended)?;
         let namespace = container.namespace().ok_or_else(ended)?;
-        let program = Program { argv: command.argv, ..container.program().clone() };
+        let mut program = Program { argv: command.argv, ..container.program().clone() };
+        program.environment.extend(command.environment);
         let launch = Launch { program, tty: command.tty, root: None };
         let passed: Vec<&OwnedFd> = streams.iter().chain([namespace]).collect();
         let child = self.children.launch("exec", &launch, &passed)?;
