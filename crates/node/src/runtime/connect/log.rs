@@ -264,10 +264,9 @@ impl Reader {
                 piece.extend(self.options.show(partial).unwrap_or_default());
                 partial.clear();
             }
-            if piece.len() >= CHUNK || (read == 0 && !piece.is_empty()) {
-                if !self.send(std::mem::take(&mut piece)).await {
-                    return Ok(false);
-                }
+            let due = piece.len() >= CHUNK || (read == 0 && !piece.is_empty());
+            if due && !self.send(std::mem::take(&mut piece)).await {
+                return Ok(false);
             }
             if read == 0 {
                 return Ok(true);

@@ -1,5 +1,6 @@
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
+use std::sync::OnceLock;
 
 use super::protocol::Record;
 use super::*;
@@ -20,10 +21,27 @@ impl Drop for Pod {
     }
 }
 
+/// The node's own processes as a program, built now: a run of chosen tests does not build examples by itself.
+fn executable() -> PathBuf {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    let build = || {
+        let test = std::env::current_exe().unwrap();
+        let folder = test.parent().and_then(Path::parent).unwrap();
+        let profile = folder.file_name().filter(|name| *name != "debug").unwrap_or("dev".as_ref());
+        let mut cargo = Command::new(env!("CARGO"));
+        cargo.args(["build", "--quiet", "--package", "node", "--example", "internal", "--profile"]).arg(profile);
+        // Without cargo, as when another user runs the tests, what is there has to do.
+        if let Ok(status) = cargo.arg("--target-dir").arg(folder.parent().unwrap()).status() {
+            assert!(status.success(), "building the example");
+        }
+        folder.join("examples/internal")
+    };
+    BUILT.get_or_init(build).clone()
+}
+
 /// Starts a pod, or says why this machine cannot run any.
 async fn pod() -> Option<Pod> {
-    let test = std::env::current_exe().unwrap();
-    let executable = test.parent().and_then(Path::parent).unwrap().join("examples/internal");
+    let executable = executable();
     let directory = std::env::temp_dir().join(format!("isthmus-pod-{}", uuid::Uuid::new_v4()));
     std::fs::create_dir_all(directory.join("root")).unwrap();
     match Sandbox::start(&directory, executable, "web-0", "test".to_owned()).await {

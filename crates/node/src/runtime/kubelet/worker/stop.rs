@@ -76,10 +76,10 @@ impl Worker {
                 })
             });
         }
-        if stop.hook.as_ref().is_some_and(|hook| hook.is_finished()) {
-            if let Some(Ok(Err(why))) = stop.hook.take().and_then(FutureExt::now_or_never) {
-                events.pod(&self.pod, Some(&container.name), Kind::Warning, "FailedPreStopHook", why);
-            }
+        if stop.hook.as_ref().is_some_and(|hook| hook.is_finished())
+            && let Some(Ok(Err(why))) = stop.hook.take().and_then(FutureExt::now_or_never)
+        {
+            events.pod(&self.pod, Some(&container.name), Kind::Warning, "FailedPreStopHook", why);
         }
         let mut signal = None;
         if stop.terminated.is_none() && (stop.hook.is_none() || now >= deadline) {
@@ -128,13 +128,13 @@ impl Worker {
     }
 
     async fn end_sandbox(&mut self) {
-        if let Some(live) = self.live.take() {
-            if let Err(failure) = live.sandbox.stop().await {
-                tracing::error!(pod = %self.directory.display(), %failure, "ending a pod");
-                self.look_again(Timestamp::now() + super::RETRY);
-                self.live = Some(live);
-                return;
-            }
+        if let Some(live) = self.live.take()
+            && let Err(failure) = live.sandbox.stop().await
+        {
+            tracing::error!(pod = %self.directory.display(), %failure, "ending a pod");
+            self.look_again(Timestamp::now() + super::RETRY);
+            self.live = Some(live);
+            return;
         }
         if self.pod.metadata.deletion_timestamp.is_none() {
             // The status keeps showing the address, as Kubernetes does, but another pod may have it.
