@@ -53,6 +53,20 @@ pub(super) fn inject(review: &mut Review<'_>) -> Result<(), ApiError> {
     Ok(())
 }
 
+/// Puts the token back where an update left out the volume that admission had added.
+pub(super) fn keep_token(old: &Value, spec: &mut Value) {
+    let is_token = |volume: &&Value| volume["name"].as_str().is_some_and(|name| name.starts_with(VOLUME_PREFIX));
+    let token = |spec: &Value| spec["volumes"].as_array().into_iter().flatten().find(is_token).cloned();
+    let Some(volume) = token(old).filter(|_| token(spec).is_none()) else { return };
+    let name = volume["name"].as_str().unwrap_or_default().to_owned();
+    let lists = ["containers", "initContainers"].iter().flat_map(|list| old[*list].as_array().into_iter().flatten());
+    let mut mounts = lists.flat_map(|container| container["volumeMounts"].as_array().into_iter().flatten());
+    if let Some(path) = mounts.find(|mount| mount["name"] == *name).and_then(|mount| mount["mountPath"].as_str()) {
+        pod::mount_everywhere(spec, &name, path);
+    }
+    add_volume(spec, volume);
+}
+
 fn mount_token(spec: &mut Value) {
     let volumes = spec["volumes"].as_array().into_iter().flatten();
     let existing = volumes.filter_map(|v| v["name"].as_str()).find(|n| n.starts_with(VOLUME_PREFIX));
@@ -69,9 +83,13 @@ fn mount_token(spec: &mut Value) {
         { "downwardAPI": { "items": [namespace] } },
     ]);
     let token = json!({ "name": volume, "projected": { "defaultMode": 0o644, "sources": sources } });
+    add_volume(spec, token);
+}
+
+fn add_volume(spec: &mut Value, volume: Value) {
     match spec["volumes"].as_array_mut() {
-        Some(volumes) => volumes.push(token),
-        None => set(spec, "volumes", json!([token])),
+        Some(volumes) => volumes.push(volume),
+        None => set(spec, "volumes", json!([volume])),
     }
 }
 

@@ -16,11 +16,11 @@ pub(super) fn review(review: &mut Review<'_>) -> Result<(), ApiError> {
     if review.operation == Operation::Delete || !review.subresource.is_empty() {
         return Ok(());
     }
-    let create = review.operation == Operation::Create;
     let uid = Field::of(review.object, "metadata").get("uid").str().to_owned();
     if let Some(spec) = object_at(review.object, &["spec"]) {
         defaults(spec);
-        if create && spec["manualSelector"] != json!(true) {
+        let generated = review.old.map(|old| &old["spec"]).is_none_or(|old| has_generated_selector(old, &uid));
+        if spec["manualSelector"] != json!(true) && generated {
             generate_selector(spec, &uid, review.name);
         }
     }
@@ -45,6 +45,11 @@ fn defaults(spec: &mut Value) {
     if let Some(template) = object_at(spec, &["template"]) {
         pod::default_template(template);
     }
+}
+
+/// Whether the stored Job selects by its uid; then an update need not repeat the selector.
+fn has_generated_selector(old: &Value, uid: &str) -> bool {
+    old["selector"]["matchLabels"][UID_LABELS[0]] == uid
 }
 
 fn generate_selector(spec: &mut Value, uid: &str, name: &str) {

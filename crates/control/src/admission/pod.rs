@@ -12,7 +12,7 @@ use super::{account, pod_defaults, pod_spec, verdict};
 pub(super) fn review(review: &mut Review<'_>) -> Result<(), ApiError> {
     match (review.operation, review.subresource) {
         (Operation::Create, "") => create(review)?,
-        (Operation::Update, "") => update(review),
+        (Operation::Update, "") => update(review.old, review.object),
         _ => return Ok(()),
     }
     let spec = Field::of(review.object, "spec");
@@ -42,11 +42,19 @@ fn create(review: &mut Review<'_>) -> Result<(), ApiError> {
     Ok(())
 }
 
-fn update(review: &mut Review<'_>) {
-    if let Some(spec) = object_at(review.object, &["spec"]) {
-        pod_defaults::pod_spec(spec);
-        pod_defaults::pod_only(spec);
+/// A client that leaves out what admission added, as server-side apply does with fields it owns and is not given,
+/// does not mean to remove it.
+fn update(old: Option<&Value>, pod: &mut Value) {
+    const ADDED: [&str; 5] = ["serviceAccountName", "nodeName", "tolerations", "priority", "preemptionPolicy"];
+    let Some(spec) = object_at(pod, &["spec"]) else { return };
+    if let Some(old) = old {
+        let kept = ADDED.iter().filter_map(|field| Some((field, old["spec"].get(*field)?)));
+        kept.for_each(|(field, value)| default(spec, field, value.clone()));
+        account::keep_token(&old["spec"], spec);
     }
+    pod_defaults::pod_spec(spec);
+    pod_defaults::pod_only(spec);
+    tolerate_node_conditions(spec);
 }
 
 /// What the `DefaultTolerationSeconds` plugin adds: a pod stays five minutes on a node that fails.
@@ -158,6 +166,22 @@ mod tests {
         assert!(!check(pod("a", "", "Always"), pod("a", "n", "Always")).is_empty(), "only a binding sets the node");
         let refused = check(pod("a", "n", "Always"), pod("a", "n", "Never"));
         assert!(refused[0].message.starts_with("Forbidden: pod updates may not change fields other than"));
+    }
+
+    #[test]
+    fn what_admission_added_need_not_be_sent_again() {
+        let plain = json!({"spec": {"containers": [{"name": "a", "image": "a:1"}]}});
+        let mut old = plain.clone();
+        pod_defaults::pod_spec(&mut old["spec"]);
+        pod_defaults::pod_only(&mut old["spec"]);
+        tolerate_node_conditions(&mut old["spec"]);
+        priority(&mut old["spec"]).unwrap();
+        set(&mut old["spec"], "nodeName", "n");
+        set(&mut old["spec"], "volumes", json!([{"name": "kube-api-access-x", "projected": {"defaultMode": 420}}]));
+        mount_everywhere(&mut old["spec"], "kube-api-access-x", "/token");
+        let mut new = plain;
+        update(Some(&old), &mut new);
+        assert_eq!(new["spec"], old["spec"]);
     }
 
     #[test]

@@ -67,6 +67,22 @@ async fn what_is_written_twice_changes_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_replacement_need_not_repeat_what_admission_added() {
+    let cluster = Cluster::start().await;
+    let jobs = "/apis/batch/v1/namespaces/default/jobs";
+    let template = json!({"spec": {"restartPolicy": "Never", "containers": [{"name": "c", "image": "works"}]}});
+    let job = json!({"metadata": {"name": "j"}, "spec": {"template": template}});
+    for (path, name, object) in [(PODS, "p", pod(json!({}))), (jobs, "j", job)] {
+        let path_of_one = format!("{path}/{name}");
+        cluster.create(path, object.clone()).await;
+        let bound = |object: &Value| path != PODS || object["status"]["podIP"].is_string();
+        let before = cluster.until(&path_of_one, bound).await;
+        let after = cluster.replace(&path_of_one, &object).await;
+        assert_eq!(after["spec"], before["spec"], "{path}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn immutable_fields_stay() {
     let cluster = Cluster::start().await;
     let maps = "/api/v1/namespaces/default/configmaps";

@@ -108,6 +108,11 @@ impl Cluster {
         patched.unwrap_or_else(|refusal| panic!("{path}: {refusal:?}"))
     }
 
+    pub(crate) async fn replace(&self, path: &str, object: &Value) -> Value {
+        let replaced = self.send("PUT", path, "application/json", object).await;
+        replaced.unwrap_or_else(|refusal| panic!("{path}: {refusal:?}"))
+    }
+
     pub(crate) async fn try_delete(&self, path: &str, options: Value) -> Result<Value, Refusal> {
         self.send("DELETE", path, "application/json", &options).await
     }
