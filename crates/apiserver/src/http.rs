@@ -127,13 +127,13 @@ impl ApiServer {
     }
 
     /// Serves HTTPS on `listener` (any network namespace) until cancelled; returns when drained.
-    pub async fn serve(
+    pub fn serve(
         &self,
         listener: std::net::TcpListener,
         tls: Arc<rustls::ServerConfig>,
         stop: CancellationToken,
-    ) -> std::io::Result<()> {
-        connection::serve(self.server.clone(), listener, tls, stop).await
+    ) -> impl Future<Output = std::io::Result<()>> + Send + use<> {
+        connection::serve(self.server.clone(), listener, tls, stop)
     }
 
     /// The same API without a socket, as `user`: a tower service for `kube::Client::new`.

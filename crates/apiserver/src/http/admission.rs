@@ -87,6 +87,7 @@ impl<'a> Draft<'a> {
         {
             fields.remove("status");
         }
+        namespace::prepare_new(&call.kind, &mut value);
         self.review(Operation::Create, None, &mut value, "")?;
         metadata::start_generation(&call.kind, &mut value);
         self.finish(None, value, "", ownership)

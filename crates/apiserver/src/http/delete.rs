@@ -105,6 +105,7 @@ impl Server {
             let stored = self.store.get(key).ok_or_else(|| ApiError::not_found(group, resource, &key.name))?;
             let old = kind.show(&stored);
             check_preconditions(key, &old, options)?;
+            namespace::check_delete(kind, &key.name)?;
             let mut new = old.clone();
             self.review(kind, user, Operation::Delete, Some(&old), &mut new, "", options.dry_run, warnings)?;
             // Admission decides whether, not how: the state is what it was.

@@ -41,9 +41,11 @@ pub(super) fn generate_name(prefix: &str) -> String {
     name
 }
 
-/// Whether the server counts the generations of a kind. Of the built-in kinds those with a status have one.
+/// Whether the server counts the generations of a kind: of custom resources, and of built-in kinds with a status,
+/// in the core group those that report the generation they have observed.
 fn has_generation(kind: &Kind) -> bool {
-    kind.has_status || !kind.builtin
+    let observed = || kind.schema.field("status").is_some_and(|status| status.field("observedGeneration").is_some());
+    !kind.builtin || kind.has_status && (!kind.version.group.is_empty() || observed())
 }
 
 pub(super) fn start_generation(kind: &Kind, value: &mut Value) {

@@ -6,7 +6,7 @@
 use api::ApiError;
 use bytes::Bytes;
 use http::Response;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::admission::{Draft, Ownership};
 use super::call::Call;
@@ -15,8 +15,28 @@ use super::update::{self, match_name};
 use super::{Body, decode};
 use crate::kind::Kind;
 
+/// Namespaces that every cluster has.
+const PERMANENT: [&str; 3] = ["default", "kube-public", "kube-system"];
+const FINALIZER: &str = "kubernetes";
+
 fn is_namespace(kind: &Kind) -> bool {
     kind.version.group.is_empty() && kind.names.plural == "namespaces"
+}
+
+/// Completes a namespace that is being created.
+pub(super) fn prepare_new(kind: &Kind, value: &mut Value) {
+    if is_namespace(kind) {
+        field_mut(value, "spec").insert("finalizers".to_owned(), json!([FINALIZER]));
+        field_mut(value, "status").insert("phase".to_owned(), "Active".into());
+    }
+}
+
+/// Refuses to delete what every cluster has.
+pub(super) fn check_delete(kind: &Kind, name: &str) -> Result<(), ApiError> {
+    if is_namespace(kind) && PERMANENT.contains(&name) {
+        return Err(ApiError::forbidden("", "namespaces", name, "this namespace may not be deleted"));
+    }
+    Ok(())
 }
 
 /// Shows that a namespace is on its way out.

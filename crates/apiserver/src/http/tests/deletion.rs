@@ -106,8 +106,11 @@ async fn a_collection_is_deleted_by_selector() {
 #[tokio::test]
 async fn a_namespace_waits_for_its_spec_finalizers() {
     let api = Harness::new().await;
-    let body = json!({"metadata": {"name": "n"}, "spec": {"finalizers": ["kubernetes"]}});
-    api.post("/api/v1/namespaces", &body).await.expect(201);
+    let created = api.post("/api/v1/namespaces", &json!({"metadata": {"name": "n"}})).await.expect(201);
+    assert_eq!(
+        (&created["status"]["phase"], &created["spec"]["finalizers"]),
+        (&json!("Active"), &json!(["kubernetes"]))
+    );
     let path = "/api/v1/namespaces/n";
     let marked = api.delete(path, &Value::Null).await.expect(200);
     assert_eq!(marked["status"]["phase"], "Terminating");
@@ -121,4 +124,12 @@ async fn a_namespace_waits_for_its_spec_finalizers() {
     emptied["spec"]["finalizers"] = json!([]);
     api.put(&format!("{path}/finalize"), &emptied).await.expect(200);
     assert_eq!(api.get(path).await.code, 404);
+}
+
+#[tokio::test]
+async fn some_namespaces_are_there_for_good() {
+    let api = Harness::new().await;
+    let refused = api.delete("/api/v1/namespaces/default", &Value::Null).await;
+    assert_eq!(refused.message(), "namespaces \"default\" is forbidden: this namespace may not be deleted");
+    assert_eq!(refused.code, 403);
 }
