@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use api::NamespacedName;
 use kube::api::Api;
@@ -43,7 +43,7 @@ struct State<K> {
 
 struct Shared<K> {
     state: Mutex<State<K>>,
-    listeners: OnceLock<Vec<Listener<K>>>,
+    listeners: Mutex<Arc<Vec<Listener<K>>>>,
     listed: watch::Sender<bool>,
 }
 
@@ -59,16 +59,14 @@ impl<K> Clone for Cache<K> {
 impl<K> Default for Cache<K> {
     fn default() -> Cache<K> {
         let state = Mutex::new(State { objects: BTreeMap::new(), seen: 0 });
-        Cache(Arc::new(Shared { state, listeners: OnceLock::new(), listed: watch::Sender::new(false) }))
+        Cache(Arc::new(Shared { state, listeners: Mutex::default(), listed: watch::Sender::new(false) }))
     }
 }
 
 impl<K: Resource + Clone + Debug + DeserializeOwned> Cache<K> {
     /// Follows the objects of `api` for ever, and tells `listeners` of every change.
     pub(crate) async fn keep(&self, api: Api<K>, listeners: Vec<Listener<K>>) {
-        // A cache is kept once; a second set of listeners would have nobody to call it.
-        let fresh = self.0.listeners.set(listeners).is_ok();
-        assert!(fresh, "a cache is kept by one watch");
+        let _attached = Attached::new(&self.0, listeners);
         feed::follow(api, "", |step| match step {
             Step::Listed(objects, revision) => self.replace(objects, revision),
             Step::Applied(object) => self.applied(object),
@@ -177,11 +175,29 @@ impl<K: Resource + Clone> Cache<K> {
 
     fn tell(&self, old: Option<&K>, new: Option<&K>) {
         let change = Change { old, new };
-        self.0.listeners.get().into_iter().flatten().for_each(|listener| listener(&change));
+        let listeners = self.0.listeners.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        listeners.iter().for_each(|listener| listener(&change));
     }
 
     fn state(&self) -> MutexGuard<'_, State<K>> {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Listeners for as long as the cache is kept. They hold what they wake, and that holds the cache again, so they must
+/// not outlive the watch.
+struct Attached<'a, K>(&'a Shared<K>);
+
+impl<'a, K> Attached<'a, K> {
+    fn new(shared: &'a Shared<K>, listeners: Vec<Listener<K>>) -> Attached<'a, K> {
+        *shared.listeners.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(listeners);
+        Attached(shared)
+    }
+}
+
+impl<K> Drop for Attached<'_, K> {
+    fn drop(&mut self) {
+        *self.0.listeners.lock().unwrap_or_else(PoisonError::into_inner) = Arc::default();
     }
 }
 

@@ -18,8 +18,8 @@ const LIMIT: Duration = Duration::from_secs(20);
 
 pub(crate) struct Cluster {
     client: Client,
-    _tasks: JoinSet<()>,
-    _directory: TempDir,
+    tasks: JoinSet<()>,
+    directory: TempDir,
 }
 
 /// The code and message of a refusal.
@@ -35,6 +35,18 @@ impl Cluster {
 
     /// A cluster whose controllers run, and that has no node yet.
     pub(crate) async fn without_node() -> Cluster {
+        Cluster::open(tempfile::tempdir().unwrap()).await
+    }
+
+    /// Ends the cluster's process, so to speak, and starts it again on the same store.
+    pub(crate) async fn restart(self) -> Cluster {
+        let Cluster { client, mut tasks, directory } = self;
+        tasks.shutdown().await;
+        drop(client);
+        Cluster::open(directory).await
+    }
+
+    async fn open(directory: TempDir) -> Cluster {
         let config = control::Config {
             cluster: "c1".to_owned(),
             plan: AddressPlan { slot: 0 },
@@ -42,11 +54,15 @@ impl Cluster {
             ca_pem: "the CA".to_owned(),
             api_endpoint: (Ipv4Addr::new(10, 33, 0, 1), 6443),
         };
-        let directory = tempfile::tempdir().unwrap();
         let extensions = Extensions { admission: control::admission(&config), ..Extensions::default() };
         let token_key = Arc::new(pki::TokenKey::generate().unwrap());
-        let server = apiserver::Config { storage: directory.path().to_owned(), token_key, extensions };
-        let server = ApiServer::open(server).unwrap();
+        // What an earlier server left to the runtime may hold the store for a moment.
+        let open = async || {
+            let token_key = token_key.clone();
+            let extensions = extensions.clone();
+            ApiServer::open(apiserver::Config { storage: directory.path().to_owned(), token_key, extensions }).ok()
+        };
+        let server = testkit::until_async("the store", LIMIT, open).await;
         let groups = vec!["system:masters".to_owned(), "system:authenticated".to_owned()];
         let user = UserInfo { name: "admin".to_owned(), groups, ..UserInfo::default() };
         let client = Client::new(server.in_process(user), "default");
@@ -54,7 +70,7 @@ impl Cluster {
         let controllers = control::run(config, client.clone());
         tasks.spawn(async move { controllers.await.expect("the controllers start") });
         tasks.spawn(run_pods(client.clone()));
-        let cluster = Cluster { client, _tasks: tasks, _directory: directory };
+        let cluster = Cluster { client, tasks, directory };
         cluster.until("/api/v1/namespaces/default/serviceaccounts/default", |_| true).await;
         cluster
     }

@@ -112,6 +112,22 @@ async fn a_deployment_scales_and_replaces_pods_that_are_deleted() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_restart_changes_nothing_and_the_work_goes_on() {
+    let cluster = Cluster::start().await;
+    cluster.create(DEPLOYMENTS, deployment(3, "works:1")).await;
+    cluster.until(WEB, |web| is_rolled_out(web, 3)).await;
+    let names = |pods: &[Value]| pods.iter().map(|pod| pod["metadata"]["name"].clone()).collect::<Vec<_>>();
+    let before = names(&cluster.list(PODS).await);
+    let cluster = cluster.restart().await;
+    cluster.patch(WEB, json!({"metadata": {"annotations": {"after": "restart"}}})).await;
+    let annotated = |sets: &[Value]| sets.len() == 1 && sets[0]["metadata"]["annotations"]["after"] == "restart";
+    cluster.until_list(SETS, annotated).await;
+    assert_eq!(names(&cluster.list(PODS).await), before);
+    cluster.patch(&format!("{WEB}/scale"), json!({"spec": {"replicas": 4}})).await;
+    cluster.until(WEB, |web| is_rolled_out(web, 4)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_pod_that_matches_is_adopted_and_one_that_stops_matching_is_released() {
     let cluster = Cluster::start().await;
     let pod = json!({"metadata": {"name": "stray", "labels": {"app": "web"}},
