@@ -18,9 +18,11 @@ use super::Server;
 use super::authentication::Peer;
 use super::body::RequestBody;
 
-/// How long a client may take for the TLS handshake, and then for the head of each request.
+/// How long a client may take for the TLS handshake.
 const HANDSHAKE: Duration = Duration::from_secs(10);
-const REQUEST_HEAD: Duration = Duration::from_secs(30);
+/// How long it may take, or be idle, until the head of the next request is there. Longer than clients keep idle
+/// connections (90 s), so that no request meets a connection that is just being closed.
+const REQUEST_HEAD: Duration = Duration::from_secs(120);
 /// How long requests may still run when the server stops.
 const DRAIN: Duration = Duration::from_secs(10);
 /// When a peer that says nothing is asked whether it is there, and when it is given up.

@@ -1,6 +1,7 @@
 //! The API as clients see it, without a socket.
 
 mod access;
+mod connections;
 mod custom;
 mod deletion;
 mod lists;
