@@ -9,7 +9,9 @@ use futures::stream::{SplitSink, SplitStream};
 use futures::{SinkExt, StreamExt};
 use serde_json::{Value, json};
 use tokio::sync::Mutex;
-use tokio_tungstenite::tungstenite::{Bytes, Message};
+use tokio_tungstenite::tungstenite::protocol::CloseFrame;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+use tokio_tungstenite::tungstenite::{Bytes, Message, Utf8Bytes};
 
 use super::Socket;
 use super::stdio::{Input, Output, Stdio};
@@ -23,6 +25,9 @@ const STATUS: u8 = 3;
 const RESIZE: u8 = 4;
 /// Closes the channel that the second byte names; new in version 5.
 const CLOSE: u8 = 255;
+
+/// kubectl reports a close without this code as an error.
+const NORMAL: CloseFrame = CloseFrame { code: CloseCode::Normal, reason: Utf8Bytes::from_static("") };
 
 const CHUNK: usize = 32 << 10;
 /// After a command has ended, something that it left behind may hold its output open. It is listened to until it has
@@ -117,7 +122,7 @@ impl Session {
     /// Tells how it went and closes the connection.
     async fn end(mut self, status: Value) {
         let sent = send(&self.sink, STATUS, status.to_string().as_bytes()).await;
-        let closed = self.sink.lock().await.send(Message::Close(None)).await;
+        let closed = self.sink.lock().await.send(Message::Close(Some(NORMAL))).await;
         if sent.and(closed).is_err() {
             return;
         }
