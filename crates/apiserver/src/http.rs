@@ -32,9 +32,6 @@ mod token;
 mod update;
 mod watch;
 
-#[cfg(test)]
-mod tests;
-
 use std::collections::BTreeSet;
 use std::convert::Infallible;
 use std::path::PathBuf;
@@ -170,3 +167,6 @@ where
         Box::pin(async move { Ok(server.respond(request, &peer, &CancellationToken::new()).await) })
     }
 }
+
+#[cfg(test)]
+mod tests;
