@@ -1,1 +1,22 @@
-fn main() {}
+//! The door: parses the command line, calls the crates, prints.
+//!
+//! Nothing here may start a thread before [`cli::Command::dispatch`] has decided which process this is: entering a
+//! user or network namespace needs a single-threaded process.
+#![forbid(unsafe_code)]
+
+mod cli;
+mod cluster;
+mod down;
+mod federation;
+mod image;
+mod kubeconfig;
+mod output;
+mod run;
+mod status;
+mod up;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    cli::main()
+}

@@ -118,8 +118,10 @@ async fn roles(client: &Client) -> Result<(), kube::Error> {
     Ok(())
 }
 
-const BINDINGS: [(&str, &[&str]); 4] = [
+/// A cluster role and the groups that have it.
+const BINDINGS: [(&str, &[&str]); 5] = [
     ("cluster-admin", &["system:masters"]),
+    ("system:node-proxier", &["system:node-proxiers"]),
     ("system:discovery", &["system:authenticated"]),
     ("system:basic-user", &["system:authenticated"]),
     ("system:public-info-viewer", &["system:authenticated", "system:unauthenticated"]),
@@ -159,6 +161,13 @@ fn cluster_roles() -> Vec<(&'static str, Value)> {
         ("admin", json!(admin)),
         ("edit", json!(edit)),
         ("view", json!(view)),
+        (
+            "system:node-proxier",
+            json!([
+                rule("", &["services", "endpoints", "pods", "nodes"], &json!(["get", "list", "watch"])),
+                rule("discovery.k8s.io", &["endpointslices"], &json!(["list", "watch"])),
+            ]),
+        ),
         ("system:discovery", json!([{ "nonResourceURLs": discovery, "verbs": ["get"] }])),
         ("system:public-info-viewer", json!([{ "nonResourceURLs": health, "verbs": ["get"] }])),
         ("system:basic-user", json!([rule("authorization.k8s.io", &reviews, &json!(["create"]))])),

@@ -1,0 +1,125 @@
+//! The command line: what can be said, and which function answers.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, CommandFactory, Parser, Subcommand};
+
+use crate::output::{self, Format};
+use crate::{cluster, down, image, kubeconfig, run, status, up};
+
+/// Exit code of a negative answer: something is not running, not found, not equal.
+pub(crate) const NO: u8 = 1;
+/// Exit code when there could be no answer: I/O, permissions, a broken file.
+pub(crate) const FAILED: u8 = 3;
+
+#[derive(Parser)]
+#[command(
+    name = "isthmus",
+    version,
+    about = "Federates service meshes; runs a whole federation of clusters on one Linux machine",
+    after_help = "Examples:\n  isthmus up c1 c2 --detach       start two clusters in the background\n  \
+        export KUBECONFIG=~/.isthmus/kubeconfig\n  kubectl --context c1 get pods -A\n  \
+        isthmus run -- curl http://198.18.1.2/   reach a load balancer\n  isthmus down                    stop everything",
+    arg_required_else_help = true,
+    propagate_version = true
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// Where a federation keeps its state.
+#[derive(Args, Clone)]
+pub(crate) struct HomeArg {
+    /// The directory that holds the federation's state; one federation per directory
+    /// [default: ~/.isthmus]
+    #[arg(long, env = "ISTHMUS_HOME", value_name = "DIR")]
+    pub(crate) home: Option<PathBuf>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Start clusters and wait until they serve
+    #[command(after_help = "Examples:\n  isthmus up c1 c2                 until Ctrl-C\n  \
+        isthmus up c1 c2 --detach        in the background\n  \
+        isthmus up c1 -- kubectl get ns  run a command against a fresh federation, then remove it")]
+    Up(up::UpArgs),
+    /// Stop every cluster, pod and network of a federation
+    #[command(after_help = "Examples:\n  isthmus down            keep the objects for the next `isthmus up`\n  \
+        isthmus down --delete   forget them")]
+    Down(down::DownArgs),
+    /// Show the clusters, how to reach them, and the forwarded ports
+    #[command(after_help = "Examples:\n  isthmus status\n  isthmus status -o json")]
+    Status(status::StatusArgs),
+    /// Run a command on the federation's outer network, where load balancers and node ports answer
+    #[command(
+        after_help = "Examples:\n  isthmus run -- curl http://198.18.1.2:9000/\n  isthmus run -- kubectl get svc -A"
+    )]
+    Run(run::RunArgs),
+    /// Start a shell on the federation's outer network
+    #[command(after_help = "Examples:\n  isthmus shell\n  isthmus shell --home /tmp/lab")]
+    Shell(run::ShellArgs),
+    /// Print the federation's kubeconfig, which has a context for each cluster
+    #[command(after_help = "Examples:\n  isthmus kubeconfig > ~/.kube/isthmus\n  isthmus kubeconfig -o json")]
+    Kubeconfig(kubeconfig::KubeconfigArgs),
+    /// List, add and remove the local programs that stand for images
+    #[command(
+        after_help = "Examples:\n  isthmus image list\n  isthmus image add 'example/web' -- python3 -m http.server 80"
+    )]
+    Image(image::ImageArgs),
+    /// Print a completion script for a shell
+    #[command(after_help = "Examples:\n  source <(isthmus completion bash)\n  isthmus completion fish | source")]
+    Completion {
+        /// The shell to complete for
+        shell: clap_complete::Shell,
+    },
+    /// One of the sample applications (what the built-in images run)
+    #[command(hide = true, disable_help_flag = true)]
+    Sample {
+        name: String,
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
+    /// One of the federation's own processes
+    #[command(hide = true, disable_help_flag = true)]
+    Internal {
+        name: String,
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
+}
+
+/// An output format for commands that print one document.
+#[derive(Args, Clone, Copy)]
+pub(crate) struct OutputArg {
+    /// How to print the answer
+    #[arg(short, long, value_enum, default_value_t)]
+    pub(crate) output: Format,
+}
+
+pub(crate) fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Up(args) => up::up(args),
+        Command::Down(args) => down::down(args),
+        Command::Status(args) => status::status(args),
+        Command::Run(args) => run::run(args),
+        Command::Shell(args) => run::shell(args),
+        Command::Kubeconfig(args) => kubeconfig::print(args),
+        Command::Image(args) => image::image(args),
+        Command::Completion { shell } => {
+            clap_complete::generate(shell, &mut Cli::command(), "isthmus", &mut std::io::stdout());
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Sample { name, args } => Ok(samples::main(&name, args)),
+        Command::Internal { name, args } if name == "cluster" => cluster::main(&args),
+        Command::Internal { name, args } => {
+            output::log();
+            Ok(node::internal(&name, &args))
+        }
+    };
+    result.unwrap_or_else(|error| {
+        output::error(&error);
+        ExitCode::from(FAILED)
+    })
+}
