@@ -1,0 +1,103 @@
+//! What holds for the whole mesh.
+
+use serde::Deserialize;
+
+use super::{Duration, KeepAlive, LocalityLoadBalancer, TrustDomain};
+
+/// The mesh's configuration: the key `mesh` of the ConfigMap `istio` in the root namespace, in YAML.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct MeshConfig {
+    /// The namespace whose policies are the mesh's.
+    #[serde(alias = "root_namespace")]
+    pub root_namespace: String,
+    /// The trust domain of the mesh's identities.
+    #[serde(alias = "trust_domain")]
+    pub trust_domain: TrustDomain,
+    /// Other trust domains whose identities count as the mesh's own.
+    #[serde(alias = "trust_domain_aliases")]
+    pub trust_domain_aliases: Vec<TrustDomain>,
+    /// Whether clients use mutual TLS wherever the server can.
+    #[serde(alias = "enable_auto_mtls")]
+    pub enable_auto_mtls: bool,
+    /// The file of access logs, usually `/dev/stdout`; empty is none.
+    #[serde(alias = "access_log_file")]
+    pub access_log_file: String,
+    /// The format of a line; empty is Istio's.
+    #[serde(alias = "access_log_format")]
+    pub access_log_format: String,
+    /// `TEXT` or `JSON`.
+    #[serde(alias = "access_log_encoding")]
+    pub access_log_encoding: String,
+    /// What happens to calls of hosts that the mesh does not know.
+    #[serde(alias = "outbound_traffic_policy")]
+    pub outbound_traffic_policy: OutboundTrafficPolicy,
+    /// How long a connection may take to open.
+    #[serde(alias = "connect_timeout")]
+    pub connect_timeout: Duration,
+    /// How long to wait for a connection's first bytes to tell its protocol; 0 is for ever.
+    #[serde(alias = "protocol_detection_timeout")]
+    pub protocol_detection_timeout: Duration,
+    /// Keep-alive probes on connections between workloads.
+    #[serde(alias = "tcp_keepalive")]
+    pub tcp_keepalive: Option<KeepAlive>,
+    /// Which places are preferred.
+    #[serde(alias = "locality_lb_setting")]
+    pub locality_lb_setting: LocalityLoadBalancer,
+    /// Who sees services that do not say; empty is everybody.
+    #[serde(alias = "default_service_export_to")]
+    pub default_service_export_to: Vec<String>,
+    /// Who sees virtual services that do not say; empty is everybody.
+    #[serde(alias = "default_virtual_service_export_to")]
+    pub default_virtual_service_export_to: Vec<String>,
+    /// Who sees destination rules that do not say; empty is everybody.
+    #[serde(alias = "default_destination_rule_export_to")]
+    pub default_destination_rule_export_to: Vec<String>,
+    /// How often names are looked up again that did not say how long they hold.
+    #[serde(alias = "dns_refresh_rate")]
+    pub dns_refresh_rate: Duration,
+}
+
+impl Default for MeshConfig {
+    /// Istio's defaults.
+    fn default() -> MeshConfig {
+        let seconds = |s| Duration(std::time::Duration::from_secs(s));
+        MeshConfig {
+            root_namespace: "istio-system".to_owned(),
+            trust_domain: TrustDomain::default(),
+            trust_domain_aliases: Vec::new(),
+            enable_auto_mtls: true,
+            access_log_file: String::new(),
+            access_log_format: String::new(),
+            access_log_encoding: String::new(),
+            outbound_traffic_policy: OutboundTrafficPolicy::default(),
+            connect_timeout: seconds(10),
+            protocol_detection_timeout: Duration::default(),
+            tcp_keepalive: None,
+            locality_lb_setting: LocalityLoadBalancer::default(),
+            default_service_export_to: Vec::new(),
+            default_virtual_service_export_to: Vec::new(),
+            default_destination_rule_export_to: Vec::new(),
+            dns_refresh_rate: seconds(60),
+        }
+    }
+}
+
+/// What happens to calls of unknown hosts.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct OutboundTrafficPolicy {
+    /// The mode.
+    pub mode: OutboundTrafficMode,
+}
+
+/// What happens to calls of unknown hosts.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum OutboundTrafficMode {
+    /// They are refused.
+    RegistryOnly,
+    /// They pass through.
+    #[default]
+    AllowAny,
+}
