@@ -48,6 +48,13 @@ pub struct OfferedResource {
     version: String,
 }
 
+impl OfferedResource {
+    /// The version that the server gave it.
+    pub fn version(&self) -> &str {
+        &self.version
+    }
+}
+
 impl Client {
     /// A client that wants every cluster and listener, and nothing else yet.
     pub fn new(node: Node) -> Client {

@@ -14,6 +14,9 @@ pub struct DeltaServer {
     nonces: Nonces,
 }
 
+/// What is new or changed, and the names of what is gone.
+type Difference = (Vec<Arc<Resource>>, Vec<Arc<str>>);
+
 #[derive(Debug, Default)]
 struct Subscription {
     wildcard: bool,
@@ -146,7 +149,7 @@ impl Subscription {
     }
 
     /// What has changed, or `None` if nothing has and no answer is owed.
-    fn difference(&mut self, type_url: TypeUrl, snapshot: &Snapshot) -> Option<(Vec<Arc<Resource>>, Vec<Arc<str>>)> {
+    fn difference(&mut self, type_url: TypeUrl, snapshot: &Snapshot) -> Option<Difference> {
         let seen = |s: &Subscription, r: &Resource| s.offered.get(&r.name).is_some_and(|v| *v == r.version);
         let changed: Vec<Arc<Resource>> = if self.wildcard {
             snapshot.of(type_url).filter(|r| !seen(self, r)).cloned().collect()

@@ -1,0 +1,123 @@
+use std::time::{Duration, UNIX_EPOCH};
+
+use prost_types::{Struct, Value, value::Kind};
+
+use super::{Entry, Flag, Flags, Format};
+
+/// Istio's default format.
+const ISTIO: &str = "[%START_TIME%] \"%REQ(:METHOD)% %REQ(X-ENVOY-ORIGINAL-PATH?:PATH)% %PROTOCOL%\" %RESPONSE_CODE% \
+    %RESPONSE_FLAGS% %RESPONSE_CODE_DETAILS% %CONNECTION_TERMINATION_DETAILS% \
+    \"%UPSTREAM_TRANSPORT_FAILURE_REASON%\" %BYTES_RECEIVED% %BYTES_SENT% %DURATION% \
+    %RESP(X-ENVOY-UPSTREAM-SERVICE-TIME)% \"%REQ(X-FORWARDED-FOR)%\" \"%REQ(USER-AGENT)%\" \"%REQ(X-REQUEST-ID)%\" \
+    \"%REQ(:AUTHORITY)%\" \"%UPSTREAM_HOST%\" %UPSTREAM_CLUSTER_RAW% %UPSTREAM_LOCAL_ADDRESS% \
+    %DOWNSTREAM_LOCAL_ADDRESS% %DOWNSTREAM_REMOTE_ADDRESS% %REQUESTED_SERVER_NAME% %ROUTE_NAME%\n";
+
+fn entry() -> Entry<'static> {
+    Entry {
+        start: UNIX_EPOCH + Duration::from_millis(1_763_719_200_042),
+        duration: Duration::from_millis(1203),
+        received: 12,
+        sent: 18,
+        flags: Flags::default(),
+        termination: None,
+        upstream_failure: None,
+        downstream_failure: None,
+        upstream_host: Some("10.0.0.9:9000".parse().unwrap()),
+        cluster: Some("outbound|9000||tcp-echo.foo.svc.cluster.local"),
+        cluster_stat_name: None,
+        upstream_local: Some("10.0.0.1:40000".parse().unwrap()),
+        downstream_local: "10.96.0.9:9000".parse().unwrap(),
+        downstream_remote: "10.0.0.1:50000".parse().unwrap(),
+        server_name: None,
+        peer_identity: None,
+        local_identity: None,
+        tls_version: None,
+        filter_chain: None,
+        connection_id: 7,
+    }
+}
+
+fn text(format: &str, entry: &Entry<'_>) -> String {
+    let mut line = String::new();
+    Format::text(format, false).unwrap().render(entry, &mut line);
+    line
+}
+
+fn object(fields: &[(&str, &str)]) -> Struct {
+    let value = |text: &str| Value { kind: Some(Kind::StringValue(text.to_owned())) };
+    Struct { fields: fields.iter().map(|(name, text)| ((*name).to_owned(), value(text))).collect() }
+}
+
+fn json(fields: &[(&str, &str)], omit_empty: bool, entry: &Entry<'_>) -> String {
+    let mut line = String::new();
+    Format::json(&object(fields), omit_empty).unwrap().render(entry, &mut line);
+    line
+}
+
+#[test]
+fn a_connection_in_istios_format_is_as_envoy_writes_it() {
+    assert_eq!(
+        text(ISTIO, &entry()),
+        "[2025-11-21T10:00:00.042Z] \"- - -\" 0 - - - \"-\" 12 18 1203 - \"-\" \"-\" \"-\" \"-\" \"10.0.0.9:9000\" \
+         outbound|9000||tcp-echo.foo.svc.cluster.local 10.0.0.1:40000 10.96.0.9:9000 10.0.0.1:50000 - -\n"
+    );
+}
+
+#[test]
+fn flags_are_listed_in_envoys_order() {
+    let flags = Flags::default().with(Flag::UpstreamRetryLimitExceeded).with(Flag::UpstreamConnectionFailure);
+    let entry = Entry { flags, ..entry() };
+    assert_eq!(text("%RESPONSE_FLAGS%", &entry), "UF,URX");
+    assert_eq!(text("%RESPONSE_FLAGS_LONG%", &entry), "UpstreamConnectionFailure,UpstreamRetryLimitExceeded");
+}
+
+#[test]
+fn every_flag_is_known_by_its_letters() {
+    let all = ["LH", "UH", "UF", "UC", "UO", "NR", "DC", "URX", "DPE", "NC", "DF", "DR", "UDO"];
+    for short in all {
+        let flag = Flag::parse(short).unwrap();
+        assert_eq!(Flags::default().with(flag).to_string(), short);
+        assert!(!Flags::default().contains(flag));
+    }
+}
+
+#[test]
+fn json_keeps_numbers_and_escapes_text() {
+    let fields = [("sent", "%BYTES_SENT%"), ("why", "%CONNECTION_TERMINATION_DETAILS%"), ("to", "<%UPSTREAM_HOST%>")];
+    let entry = Entry { termination: Some(&"a \"b\"\n"), ..entry() };
+    let line = json(&fields, false, &entry);
+    assert_eq!(line, "{\"sent\":18,\"to\":\"<10.0.0.9:9000>\",\"why\":\"a \\\"b\\\"\\n\"}\n");
+}
+
+#[test]
+fn what_is_missing_is_null_or_left_out() {
+    let fields = [("a", "%ROUTE_NAME%"), ("b", "%CONNECTION_ID%"), ("c", "%REQUESTED_SERVER_NAME%")];
+    assert_eq!(json(&fields, false, &entry()), "{\"a\":null,\"b\":7,\"c\":null}\n");
+    assert_eq!(json(&fields, true, &entry()), "{\"b\":7}\n");
+}
+
+#[test]
+fn addresses_come_whole_or_in_parts() {
+    let format = "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT% %DOWNSTREAM_LOCAL_PORT% %UPSTREAM_REMOTE_ADDRESS%";
+    assert_eq!(text(format, &entry()), "10.0.0.1 9000 10.0.0.9:9000");
+}
+
+#[test]
+fn two_percent_signs_are_one() {
+    assert_eq!(text("100%% %CONNECTION_ID%", &entry()), "100% 7");
+}
+
+#[test]
+fn an_operator_that_is_unknown_or_unclosed_is_refused() {
+    for format in ["%BYTES%", "%DURATION", "%REQ(X%", "%START_TIME(%Y)%", "%REQ(:PATH):x%"] {
+        assert!(Format::text(format, false).is_err(), "{format}");
+    }
+    assert_eq!(text("%REQ(:PATH):10%", &entry()), "-");
+}
+
+#[test]
+fn an_unset_format_is_envoys_own() {
+    let mut line = String::new();
+    Format::default().render(&entry(), &mut line);
+    assert!(line.ends_with("\"10.0.0.9:9000\"\n"), "{line}");
+}

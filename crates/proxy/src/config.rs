@@ -1,0 +1,43 @@
+//! Our own types for what an L4 proxy needs, converted from Envoy's v3 messages.
+//!
+//! Every check lives in the conversion, so that the data path has none. Each message is taken apart completely (see
+//! `field`): a field that is set but not supported, and an extension of unknown type, is a [`Rejected`] that
+//! names the path, for example `filter_chains[2].filters[0].typed_config.max_connect_attempts`.
+
+#![expect(deprecated, reason = "a deprecated field that is set must be refused by name like any other")]
+
+mod access_log;
+mod address;
+mod chain_index;
+mod cluster;
+mod endpoint;
+mod field;
+mod filter_chain;
+mod listener;
+mod metadata;
+mod outlier;
+mod rbac;
+mod re2;
+mod secret;
+mod string_match;
+mod tcp_proxy;
+#[cfg(test)]
+mod tests;
+mod tls;
+mod validation;
+
+pub use access_log::{AccessLog, Sink};
+pub use chain_index::{ChainIndex, ConnectionFacts};
+pub use cluster::{Cluster, Discovery, Dns, DnsFamily, Limits, LoadBalancer, Socket, SocketMatch};
+pub use endpoint::{Endpoint, EndpointAddress, Health, LoadAssignment, Locality, LocalityEndpoints};
+pub use field::Rejected;
+pub use filter_chain::{ChainMatch, FilterChain, ServerName, SourceType, TransportProtocol};
+pub use listener::{Direction, Drain, Listener, PortPredicate, TlsInspector};
+pub use metadata::Metadata;
+pub use outlier::OutlierDetection;
+pub use rbac::RbacFilter;
+pub use secret::{Secret, SecretValue, TlsCertificate};
+pub use string_match::StringMatch;
+pub use tcp_proxy::{ClusterChoice, Keepalive, TcpProxy, WeightedClusters};
+pub use tls::{Certificates, DownstreamTls, SecretRef, SecretSource, TlsSettings, UpstreamTls};
+pub use validation::{SanKind, SanMatch, Trust, TrustDomain, Validation, ValidationContext};

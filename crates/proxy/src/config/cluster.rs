@@ -1,0 +1,455 @@
+//! Clusters: where connections go, and how they get there.
+
+use std::net::SocketAddr;
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::time::Duration;
+
+use envoy::envoy::config::cluster::v3;
+use envoy::envoy::config::cluster::v3::circuit_breakers::Thresholds;
+use envoy::envoy::config::cluster::v3::cluster::common_lb_config::LocalityConfigSpecifier;
+use envoy::envoy::config::cluster::v3::cluster::{
+    ClusterDiscoveryType, CommonLbConfig, DiscoveryType, DnsLookupFamily, EdsClusterConfig, LbConfig, LbPolicy,
+    LeastRequestLbConfig, OriginalDstLbConfig, RefreshRate, RoundRobinLbConfig, TransportSocketMatch,
+};
+use envoy::envoy::config::core::v3::{RoutingPriority, TransportSocket};
+use prost_types::Struct;
+
+use super::address;
+use super::endpoint::{Endpoint, LoadAssignment};
+use super::field::{Checked, Path, Rejected, fields};
+use super::filter_chain::socket_config;
+use super::listener::BUFFER_LIMIT;
+use super::metadata::Metadata;
+use super::outlier::{self, OutlierDetection};
+use super::tcp_proxy::Keepalive;
+use super::tls::{self, SecretRef, UpstreamTls};
+
+/// How long a connection to upstream may take if the cluster does not say (Envoy 1.40).
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Every limit of circuit breakers that the cluster does not give (Envoy 1.40), but retries.
+const LIMIT: u32 = 1024;
+/// The limit on retries that the cluster does not give (Envoy 1.40).
+const RETRIES: u32 = 3;
+/// How often DNS is asked if the cluster does not say (Envoy 1.40).
+const DNS_REFRESH: Duration = Duration::from_secs(5);
+/// How often hosts of an `ORIGINAL_DST` cluster that nobody uses are dropped (Envoy 1.40).
+const CLEANUP_INTERVAL: Duration = Duration::from_secs(5);
+/// The share of healthy endpoints, in percent, below which health is disregarded (Envoy 1.40).
+const PANIC_THRESHOLD: f64 = 50.0;
+/// Where endpoints carry the facts that choose a transport socket.
+const SOCKET_MATCH: &str = "envoy.transport_socket_match";
+
+/// A cluster.
+#[derive(Debug, Clone)]
+pub struct Cluster {
+    /// Its name, unique among clusters.
+    pub name: Arc<str>,
+    /// What its statistics are called.
+    pub stat_name: Arc<str>,
+    /// Where its endpoints come from.
+    pub discovery: Discovery,
+    /// How one of the endpoints is chosen.
+    pub load_balancer: LoadBalancer,
+    /// How long a connection to an endpoint may take, its TLS handshake included.
+    pub connect_timeout: Duration,
+    /// What may be buffered for one connection, in bytes.
+    pub buffer_limit: u32,
+    /// How much may be under way at once.
+    pub limits: Limits,
+    /// When endpoints are taken out of rotation for their failures.
+    pub outlier_detection: Option<OutlierDetection>,
+    /// Sockets for the endpoints whose metadata match, the first match first.
+    pub socket_matches: Box<[SocketMatch]>,
+    /// The socket for all other endpoints.
+    pub socket: Socket,
+    /// Where connections come from; a port of zero leaves the port to the kernel.
+    pub source: Option<SocketAddr>,
+    /// The share of healthy endpoints, in percent, below which health is disregarded.
+    pub panic_threshold: f64,
+    /// Whether localities have their weights.
+    pub locality_weighted: bool,
+    /// Keep-alive probes on upstream connections.
+    pub keepalive: Option<Keepalive>,
+    /// Whether connections end when an endpoint is removed or ejected.
+    pub close_on_unhealthy: bool,
+    /// Opaque facts.
+    pub metadata: Metadata,
+}
+
+/// Where the endpoints of a cluster come from.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Discovery {
+    /// The cluster says.
+    Static(Arc<LoadAssignment>),
+    /// EDS says, under this name.
+    Eds(Arc<str>),
+    /// DNS says; every address of every name is an endpoint.
+    StrictDns(Arc<LoadAssignment>, Dns),
+    /// DNS says; the one name stands for one endpoint, at whichever address comes first.
+    LogicalDns(Arc<LoadAssignment>, Dns),
+    /// Each connection: to where it was going before it was captured.
+    OriginalDst {
+        /// Replaces the port.
+        port_override: Option<u16>,
+        /// How often hosts that nobody uses are dropped.
+        cleanup_interval: Duration,
+    },
+}
+
+/// How DNS is asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Dns {
+    /// How often.
+    pub refresh: Duration,
+    /// How soon after a failure, at first and at most; `None` is as often as otherwise.
+    pub failure_refresh: Option<(Duration, Duration)>,
+    /// Whether the time to live of an answer goes before `refresh`.
+    pub respect_ttl: bool,
+    /// Which addresses are asked for.
+    pub family: DnsFamily,
+}
+
+/// Which addresses DNS is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DnsFamily {
+    /// IPv6, and IPv4 if there is none.
+    Auto,
+    /// IPv4.
+    V4,
+    /// IPv6.
+    V6,
+    /// IPv4, and IPv6 if there is none.
+    V4Preferred,
+    /// Both.
+    All,
+}
+
+/// How an endpoint is chosen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LoadBalancer {
+    /// In turn, by weight.
+    RoundRobin,
+    /// The least busy of some that are drawn at random.
+    LeastRequest {
+        /// How many are drawn.
+        choices: NonZeroU32,
+    },
+    /// At random, by weight.
+    Random,
+    /// There is only one: where the connection was going.
+    ClusterProvided,
+}
+
+/// The limits of the circuit breaker of default priority.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Open connections.
+    pub max_connections: u32,
+    /// Connections that wait for an upstream connection.
+    pub max_pending: u32,
+    /// Requests.
+    pub max_requests: u32,
+    /// Retries.
+    pub max_retries: u32,
+}
+
+/// How bytes travel to an endpoint.
+#[derive(Debug, Clone)]
+pub enum Socket {
+    /// As they are.
+    Raw,
+    /// In TLS.
+    Tls(Arc<UpstreamTls>),
+}
+
+/// A socket for certain endpoints.
+#[derive(Debug, Clone)]
+pub struct SocketMatch {
+    /// Its name, for statistics.
+    pub name: Arc<str>,
+    /// What an endpoint's metadata must include; nothing matches every endpoint.
+    pub criteria: Struct,
+    /// The socket.
+    pub socket: Socket,
+}
+
+impl Cluster {
+    /// The socket for connections to an endpoint, with the name of the match that chose it.
+    pub fn socket_for(&self, endpoint: &Endpoint) -> (&Socket, Option<&Arc<str>>) {
+        let matches = |m: &&SocketMatch| endpoint.metadata.includes(SOCKET_MATCH, &m.criteria);
+        self.socket_matches.iter().find(matches).map_or((&self.socket, None), |m| (&m.socket, Some(&m.name)))
+    }
+
+    /// The endpoints that the cluster itself brings.
+    pub fn own_endpoints(&self) -> Option<&Arc<LoadAssignment>> {
+        match &self.discovery {
+            Discovery::Static(endpoints) | Discovery::StrictDns(endpoints, _) | Discovery::LogicalDns(endpoints, _) => {
+                Some(endpoints)
+            }
+            Discovery::Eds(_) | Discovery::OriginalDst { .. } => None,
+        }
+    }
+
+    /// The secrets that its TLS contexts name.
+    pub fn secrets(&self) -> impl Iterator<Item = &SecretRef> {
+        let sockets = self.socket_matches.iter().map(|m| &m.socket).chain([&self.socket]);
+        let tls = sockets.filter_map(|s| match s {
+            Socket::Raw => None,
+            Socket::Tls(tls) => Some(tls),
+        });
+        tls.flat_map(|t| t.settings.secrets())
+    }
+}
+
+impl TryFrom<v3::Cluster> for Cluster {
+    type Error = Rejected;
+
+    fn try_from(message: v3::Cluster) -> Checked<Cluster> {
+        let at = &Path::ROOT;
+        let mut message = message;
+        let discovery = discovery(at, &mut message)?;
+        // The statistics of budgets and sizes are of HTTP, and a removed endpoint has no health check to outlive it.
+        // Every cluster waits for its endpoints when it warms.
+        fields!(at, message => v3::Cluster { transport_socket_matches, name, alt_stat_name, connect_timeout,
+                per_connection_buffer_limit_bytes, lb_policy, circuit_breakers, outlier_detection,
+                upstream_bind_config, common_lb_config, transport_socket, metadata, upstream_connection_options,
+                close_connections_on_host_health_failure, lb_config }
+            refuse { transport_socket_matcher, stats_matcher, eds_cluster_config,
+                per_connection_buffer_high_watermark_timeout, load_assignment, health_checks,
+                max_requests_per_connection, upstream_http_protocol_options, common_http_protocol_options,
+                http_protocol_options, http2_protocol_options, typed_extension_protocol_options, dns_refresh_rate,
+                dns_jitter, dns_failure_refresh_rate, respect_dns_ttl, dns_lookup_family, dns_resolvers,
+                use_tcp_for_dns_lookups, dns_resolution_config, typed_dns_resolver_config, cleanup_interval,
+                lb_subset_config, protocol_selection, filters, load_balancing_policy, lrs_server,
+                lrs_report_endpoint_metrics, upstream_config, preconnect_policy,
+                connection_pool_per_downstream_connection, queuing_policies, cluster_discovery_type }
+            ignore { wait_for_warm_on_init, ignore_health_on_host_removal, track_timeout_budgets,
+                track_cluster_stats });
+        let name: Arc<str> = at.field("name").named(&name)?.into();
+        let connect = at.field("connect_timeout");
+        let connect_timeout = connect.duration(connect_timeout)?.unwrap_or(CONNECT_TIMEOUT);
+        if connect_timeout.is_zero() {
+            return Err(connect.reject("must be more than zero"));
+        }
+        let load_balancer = load_balancer(at, lb_policy, lb_config, &discovery)?;
+        let (panic_threshold, locality_weighted) = common_lb(&at.field("common_lb_config"), common_lb_config)?;
+        let matches_at = at.field("transport_socket_matches");
+        let matches = transport_socket_matches.into_iter().enumerate();
+        Ok(Cluster {
+            stat_name: if alt_stat_name.is_empty() { name.clone() } else { alt_stat_name.into() },
+            name,
+            discovery,
+            load_balancer,
+            connect_timeout,
+            buffer_limit: per_connection_buffer_limit_bytes.unwrap_or(BUFFER_LIMIT),
+            limits: limits(&at.field("circuit_breakers"), circuit_breakers.unwrap_or_default())?,
+            outlier_detection: outlier_detection
+                .map(|o| outlier::from_message(&at.field("outlier_detection"), o))
+                .transpose()?,
+            socket_matches: matches.map(|(i, m)| socket_match(&matches_at.index(i), m)).collect::<Checked<_>>()?,
+            socket: socket(&at.field("transport_socket"), transport_socket)?,
+            source: upstream_bind_config
+                .map(|b| address::source(&at.field("upstream_bind_config"), b))
+                .transpose()?
+                .flatten(),
+            panic_threshold,
+            locality_weighted,
+            keepalive: keepalive(&at.field("upstream_connection_options"), upstream_connection_options)?,
+            close_on_unhealthy: close_connections_on_host_health_failure,
+            metadata: Metadata::from_message(metadata),
+        })
+    }
+}
+
+/// Takes from `cluster` the type and every field that belongs to it; a field of another type stays, and is refused.
+fn discovery(at: &Path<'_>, cluster: &mut v3::Cluster) -> Checked<Discovery> {
+    let kind = match cluster.cluster_discovery_type.take() {
+        None => DiscoveryType::Static,
+        Some(ClusterDiscoveryType::Type(kind)) => at.field("type").enumeration(kind)?,
+        Some(ClusterDiscoveryType::ClusterType(_)) => {
+            return Err(at.field("cluster_type").reject("is not supported"));
+        }
+    };
+    if kind != DiscoveryType::OriginalDst && matches!(cluster.lb_config, Some(LbConfig::OriginalDstLbConfig(_))) {
+        return Err(at.field("original_dst_lb_config").reject("belongs to the type ORIGINAL_DST"));
+    }
+    match kind {
+        DiscoveryType::Static => {
+            let assignment = own_assignment(at, cluster)?;
+            assignment.only_addresses(&at.field("load_assignment"))?;
+            Ok(Discovery::Static(Arc::new(assignment)))
+        }
+        DiscoveryType::Eds => eds(at, cluster).map(Discovery::Eds),
+        DiscoveryType::StrictDns => Ok(Discovery::StrictDns(Arc::new(own_assignment(at, cluster)?), dns(at, cluster)?)),
+        DiscoveryType::LogicalDns => {
+            let assignment = own_assignment(at, cluster)?;
+            if assignment.endpoints().count() != 1 {
+                return Err(at.field("load_assignment").reject("LOGICAL_DNS takes exactly one endpoint"));
+            }
+            Ok(Discovery::LogicalDns(Arc::new(assignment), dns(at, cluster)?))
+        }
+        DiscoveryType::OriginalDst => original_dst(at, cluster),
+    }
+}
+
+/// The endpoints that the cluster brings; none at all is a cluster that refuses every connection.
+fn own_assignment(at: &Path<'_>, cluster: &mut v3::Cluster) -> Checked<LoadAssignment> {
+    match cluster.load_assignment.take() {
+        Some(assignment) => LoadAssignment::from_message(&at.field("load_assignment"), assignment),
+        None => Ok(LoadAssignment { name: cluster.name.as_str().into(), overprovisioning: 140, ..Default::default() }),
+    }
+}
+
+fn eds(at: &Path<'_>, cluster: &mut v3::Cluster) -> Checked<Arc<str>> {
+    let at = at.field("eds_cluster_config");
+    let EdsClusterConfig { eds_config, service_name } = at.required(cluster.eds_cluster_config.take())?;
+    let at = at.field("eds_config");
+    tls::ads(&at, at.required(eds_config)?)?;
+    let name = if service_name.is_empty() { &cluster.name } else { &service_name };
+    Ok(name.as_str().into())
+}
+
+fn original_dst(at: &Path<'_>, cluster: &mut v3::Cluster) -> Checked<Discovery> {
+    let cleanup = at.field("cleanup_interval").duration(cluster.cleanup_interval.take())?;
+    let mut port_override = None;
+    if let Some(LbConfig::OriginalDstLbConfig(config)) = &cluster.lb_config {
+        let at = at.field("original_dst_lb_config");
+        fields!(at, config.clone() => OriginalDstLbConfig { upstream_port_override }
+            refuse { use_http_header, http_header_name, metadata_key });
+        port_override = upstream_port_override.map(|p| at.field("upstream_port_override").port(p)).transpose()?;
+        cluster.lb_config = None;
+    }
+    if cluster.lb_policy != i32::from(LbPolicy::ClusterProvided) {
+        return Err(at.field("lb_policy").reject("must be CLUSTER_PROVIDED for the type ORIGINAL_DST"));
+    }
+    Ok(Discovery::OriginalDst { port_override, cleanup_interval: cleanup.unwrap_or(CLEANUP_INTERVAL) })
+}
+
+fn dns(at: &Path<'_>, cluster: &mut v3::Cluster) -> Checked<Dns> {
+    let refresh = at.field("dns_refresh_rate");
+    let rate = refresh.duration(cluster.dns_refresh_rate.take())?.unwrap_or(DNS_REFRESH);
+    if rate < Duration::from_millis(1) {
+        return Err(refresh.reject("must be at least 1 ms"));
+    }
+    let failure_at = at.field("dns_failure_refresh_rate");
+    let failure = cluster.dns_failure_refresh_rate.take().map(|RefreshRate { base_interval, max_interval }| {
+        let base_at = failure_at.field("base_interval");
+        let base = base_at.required(base_at.duration(base_interval)?)?;
+        let max = failure_at.field("max_interval").duration(max_interval)?.unwrap_or(base.saturating_mul(10));
+        if base.is_zero() || max < base {
+            return Err(
+                failure_at.reject("the intervals must be more than zero, and the second no less than the first")
+            );
+        }
+        Ok((base, max))
+    });
+    let family = match at.field("dns_lookup_family").enumeration(std::mem::take(&mut cluster.dns_lookup_family))? {
+        DnsLookupFamily::Auto => DnsFamily::Auto,
+        DnsLookupFamily::V4Only => DnsFamily::V4,
+        DnsLookupFamily::V6Only => DnsFamily::V6,
+        DnsLookupFamily::V4Preferred => DnsFamily::V4Preferred,
+        DnsLookupFamily::All => DnsFamily::All,
+    };
+    let respect_ttl = std::mem::take(&mut cluster.respect_dns_ttl);
+    Ok(Dns { refresh: rate, failure_refresh: failure.transpose()?, respect_ttl, family })
+}
+
+fn load_balancer(at: &Path<'_>, policy: i32, config: Option<LbConfig>, discovery: &Discovery) -> Checked<LoadBalancer> {
+    let policy_at = at.field("lb_policy");
+    let policy = policy_at.enumeration(policy)?;
+    let original_dst = matches!(discovery, Discovery::OriginalDst { .. });
+    match (policy, config) {
+        (LbPolicy::RoundRobin, None) => Ok(LoadBalancer::RoundRobin),
+        (LbPolicy::RoundRobin, Some(LbConfig::RoundRobinLbConfig(config))) => {
+            let at = at.field("round_robin_lb_config");
+            fields!(at, config => RoundRobinLbConfig {} refuse { slow_start_config });
+            Ok(LoadBalancer::RoundRobin)
+        }
+        (LbPolicy::LeastRequest, None) => Ok(LoadBalancer::LeastRequest { choices: CHOICES }),
+        (LbPolicy::LeastRequest, Some(LbConfig::LeastRequestLbConfig(config))) => {
+            let at = at.field("least_request_lb_config");
+            fields!(at, config => LeastRequestLbConfig { choice_count }
+                refuse { active_request_bias, slow_start_config });
+            Ok(LoadBalancer::LeastRequest { choices: at.field("choice_count").at_least_one(choice_count, CHOICES)? })
+        }
+        (LbPolicy::Random, None) => Ok(LoadBalancer::Random),
+        (LbPolicy::ClusterProvided, None) if original_dst => Ok(LoadBalancer::ClusterProvided),
+        (LbPolicy::ClusterProvided, _) => Err(policy_at.reject("CLUSTER_PROVIDED belongs to the type ORIGINAL_DST")),
+        (LbPolicy::RoundRobin | LbPolicy::LeastRequest | LbPolicy::Random, Some(_)) => {
+            Err(at.field("lb_config").reject(format_args!("does not belong to {}", policy.as_str_name())))
+        }
+        _ => Err(policy_at.reject(format_args!("{} is not supported", policy.as_str_name()))),
+    }
+}
+
+/// How many endpoints `LEAST_REQUEST` draws if the cluster does not say (Envoy 1.40).
+const CHOICES: NonZeroU32 = NonZeroU32::new(2).expect("2 is not zero");
+
+fn common_lb(at: &Path<'_>, message: Option<CommonLbConfig>) -> Checked<(f64, bool)> {
+    // Endpoints change as a whole, so there is nothing to merge in a window.
+    fields!(at, message.unwrap_or_default() => CommonLbConfig { healthy_panic_threshold, locality_config_specifier }
+        refuse { ignore_new_hosts_until_first_hc, close_connections_on_host_set_change,
+            consistent_hashing_lb_config, override_host_status }
+        ignore { update_merge_window });
+    let threshold = healthy_panic_threshold.map_or(PANIC_THRESHOLD, |p| p.value);
+    if !(0.0..=100.0).contains(&threshold) {
+        return Err(at.field("healthy_panic_threshold").reject("must be from 0 to 100"));
+    }
+    match locality_config_specifier {
+        None => Ok((threshold, false)),
+        Some(LocalityConfigSpecifier::LocalityWeightedLbConfig(_)) => Ok((threshold, true)),
+        Some(LocalityConfigSpecifier::ZoneAwareLbConfig(_)) => {
+            Err(at.field("zone_aware_lb_config").reject("is not supported"))
+        }
+    }
+}
+
+fn limits(at: &Path<'_>, message: v3::CircuitBreakers) -> Checked<Limits> {
+    fields!(at, message => v3::CircuitBreakers { thresholds } refuse { per_host_thresholds });
+    let mut limits = Limits { max_connections: LIMIT, max_pending: LIMIT, max_requests: LIMIT, max_retries: RETRIES };
+    for (i, thresholds) in thresholds.into_iter().enumerate() {
+        let at = at.field("thresholds");
+        let at = at.index(i);
+        // What remains is always counted. Connections are not pooled on L4.
+        fields!(at, thresholds => Thresholds { priority, max_connections, max_pending_requests, max_requests,
+                max_retries }
+            refuse { retry_budget } ignore { track_remaining, max_connection_pools });
+        if at.field("priority").enumeration::<RoutingPriority>(priority)? == RoutingPriority::High {
+            return Err(at.field("priority").reject("only DEFAULT is supported"));
+        }
+        limits = Limits {
+            max_connections: max_connections.unwrap_or(LIMIT),
+            max_pending: max_pending_requests.unwrap_or(LIMIT),
+            max_requests: max_requests.unwrap_or(LIMIT),
+            max_retries: max_retries.unwrap_or(RETRIES),
+        };
+    }
+    Ok(limits)
+}
+
+fn socket_match(at: &Path<'_>, message: TransportSocketMatch) -> Checked<SocketMatch> {
+    let TransportSocketMatch { name, r#match, transport_socket } = message;
+    Ok(SocketMatch {
+        name: at.field("name").named(&name)?.into(),
+        criteria: r#match.unwrap_or_default(),
+        socket: socket(&at.field("transport_socket"), transport_socket)?,
+    })
+}
+
+fn socket(at: &Path<'_>, message: Option<TransportSocket>) -> Checked<Socket> {
+    let Some(any) = message.map(|m| socket_config(at, m)).transpose()?.flatten() else { return Ok(Socket::Raw) };
+    let at = at.field("typed_config");
+    match any.type_url.as_str() {
+        "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext" => {
+            Ok(Socket::Tls(Arc::new(tls::upstream(&at, at.decode(&any)?)?)))
+        }
+        _ => Err(at.unknown_type(&any)),
+    }
+}
+
+fn keepalive(at: &Path<'_>, message: Option<v3::UpstreamConnectionOptions>) -> Checked<Option<Keepalive>> {
+    fields!(at, message.unwrap_or_default() => v3::UpstreamConnectionOptions { tcp_keepalive }
+        refuse { set_local_interface_name_on_upstream_connections, happy_eyeballs_config });
+    Ok(tcp_keepalive.map(Keepalive::from))
+}

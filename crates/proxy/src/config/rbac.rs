@@ -1,0 +1,149 @@
+//! The network filter that authorizes connections.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use envoy::envoy::config::rbac::v3;
+use envoy::envoy::config::rbac::v3::permission::Rule;
+use envoy::envoy::config::rbac::v3::principal::{Authenticated, Identifier};
+use envoy::envoy::config::rbac::v3::rbac::Action as WireAction;
+use envoy::envoy::extensions::filters::network::rbac::v3 as filter;
+use envoy::envoy::extensions::filters::network::rbac::v3::rbac::EnforcementType;
+
+use super::address::prefix;
+use super::field::{Checked, Path, fields};
+use super::string_match::StringMatch;
+use crate::rbac::{Action, Expression, Permission, Policy, Principal, Rules};
+
+/// The RBAC network filter.
+#[derive(Debug, Clone)]
+pub struct RbacFilter {
+    /// Goes before the names of its statistics; may be empty.
+    pub stat_prefix: Arc<str>,
+    /// Goes before the names of the statistics of `shadow`; may be empty.
+    pub shadow_stat_prefix: Arc<str>,
+    /// What is enforced; `None` enforces nothing.
+    pub rules: Option<Rules>,
+    /// What is only counted and logged.
+    pub shadow: Option<Rules>,
+    /// Whether every read is authorized, not only the first one.
+    pub continuous: bool,
+}
+
+pub(super) fn from_message(at: &Path<'_>, message: filter::Rbac) -> Checked<RbacFilter> {
+    fields!(at, message => filter::Rbac { rules, shadow_rules, shadow_rules_stat_prefix, stat_prefix, enforcement_type }
+        refuse { matcher, shadow_matcher, delay_deny });
+    let convert = |name: &str, message: Option<v3::Rbac>| message.map(|m| rules_from(&at.field(name), m)).transpose();
+    Ok(RbacFilter {
+        stat_prefix: stat_prefix.into(),
+        shadow_stat_prefix: shadow_rules_stat_prefix.into(),
+        rules: convert("rules", rules)?,
+        shadow: convert("shadow_rules", shadow_rules)?,
+        continuous: at.field("enforcement_type").enumeration::<EnforcementType>(enforcement_type)?
+            == EnforcementType::Continuous,
+    })
+}
+
+fn rules_from(at: &Path<'_>, message: v3::Rbac) -> Checked<Rules> {
+    fields!(at, message => v3::Rbac { action, policies } refuse { audit_logging_options });
+    let action = match at.field("action").enumeration(action)? {
+        WireAction::Allow => Action::Allow,
+        WireAction::Deny => Action::Deny,
+        WireAction::Log => Action::Log,
+    };
+    Ok(Rules { action, policies: policies_from(&at.field("policies"), policies)? })
+}
+
+fn policies_from(at: &Path<'_>, messages: BTreeMap<String, v3::Policy>) -> Checked<Box<[Policy]>> {
+    let convert = |(name, message): (String, v3::Policy)| {
+        let at = at.key(&name);
+        fields!(at, message => v3::Policy { permissions, principals }
+            refuse { condition, checked_condition, cel_config });
+        let (permissions_at, principals_at) = (at.field("permissions"), at.field("principals"));
+        if permissions.is_empty() || principals.is_empty() {
+            return Err(at.reject("permissions and principals must not be empty"));
+        }
+        Ok(Policy {
+            permission: Expression::OneOf(each(&permissions_at, permissions, permission)?),
+            principal: Expression::OneOf(each(&principals_at, principals, principal)?),
+            name: name.as_str().into(),
+        })
+    };
+    messages.into_iter().map(convert).collect()
+}
+
+/// Converts every message of a list.
+fn each<M, T>(
+    at: &Path<'_>,
+    messages: Vec<M>,
+    convert: fn(&Path<'_>, M) -> Checked<Expression<T>>,
+) -> Checked<Box<[Expression<T>]>> {
+    messages.into_iter().enumerate().map(|(i, message)| convert(&at.index(i), message)).collect()
+}
+
+/// The one value that `any` has.
+fn any<T>(at: &Path<'_>, value: bool) -> Checked<Expression<T>> {
+    if value { Ok(Expression::Always) } else { Err(at.field("any").reject("must be true")) }
+}
+
+fn permission(at: &Path<'_>, message: v3::Permission) -> Checked<Expression<Permission>> {
+    let http = |name: &str| Err(at.field(name).reject("is only known of HTTP requests, not of connections"));
+    let unsupported = |name: &str| Err(at.field(name).reject("is not supported"));
+    Ok(match at.required(message.rule)? {
+        Rule::AndRules(set) => Expression::All(each(&at.field("and_rules").field("rules"), set.rules, permission)?),
+        Rule::OrRules(set) => Expression::OneOf(each(&at.field("or_rules").field("rules"), set.rules, permission)?),
+        Rule::NotRule(rule) => Expression::Not(Box::new(permission(&at.field("not_rule"), *rule)?)),
+        Rule::Any(value) => any(at, value)?,
+        Rule::DestinationIp(range) => {
+            Expression::Is(Permission::DestinationIp(prefix(&at.field("destination_ip"), range)?))
+        }
+        Rule::DestinationPort(port) => {
+            let port = at.field("destination_port").port(port)?;
+            Expression::Is(Permission::DestinationPort(port))
+        }
+        Rule::DestinationPortRange(range) => {
+            if range.start < 0 || range.start >= range.end || range.end > 65536 {
+                return Err(at
+                    .field("destination_port_range")
+                    .reject(format_args!("[{}, {}) is not a range of ports", range.start, range.end)));
+            }
+            Expression::Is(Permission::DestinationPorts(range.start, range.end))
+        }
+        Rule::RequestedServerName(matcher) => {
+            let at = at.field("requested_server_name");
+            Expression::Is(Permission::ServerName(StringMatch::from_message(&at, matcher)?))
+        }
+        Rule::Header(_) => return http("header"),
+        Rule::UrlPath(_) => return http("url_path"),
+        Rule::UriTemplate(_) => return http("uri_template"),
+        Rule::Metadata(_) => return unsupported("metadata"),
+        Rule::SourcedMetadata(_) => return unsupported("sourced_metadata"),
+        Rule::Matcher(_) => return unsupported("matcher"),
+    })
+}
+
+fn principal(at: &Path<'_>, message: v3::Principal) -> Checked<Expression<Principal>> {
+    let http = |name: &str| Err(at.field(name).reject("is only known of HTTP requests, not of connections"));
+    let unsupported = |name: &str| Err(at.field(name).reject("is not supported"));
+    let source = |name: &str, range| Ok(Expression::Is(Principal::Source(prefix(&at.field(name), range)?)));
+    Ok(match at.required(message.identifier)? {
+        Identifier::AndIds(set) => Expression::All(each(&at.field("and_ids").field("ids"), set.ids, principal)?),
+        Identifier::OrIds(set) => Expression::OneOf(each(&at.field("or_ids").field("ids"), set.ids, principal)?),
+        Identifier::NotId(id) => Expression::Not(Box::new(principal(&at.field("not_id"), *id)?)),
+        Identifier::Any(value) => any(at, value)?,
+        Identifier::Authenticated(Authenticated { principal_name }) => {
+            let at = at.field("authenticated");
+            let name = principal_name.map(|m| StringMatch::from_message(&at.field("principal_name"), m));
+            Expression::Is(Principal::Authenticated(name.transpose()?))
+        }
+        Identifier::SourceIp(range) => return source("source_ip", range),
+        Identifier::DirectRemoteIp(range) => return source("direct_remote_ip", range),
+        Identifier::RemoteIp(range) => return source("remote_ip", range),
+        Identifier::Header(_) => return http("header"),
+        Identifier::UrlPath(_) => return http("url_path"),
+        Identifier::Metadata(_) => return unsupported("metadata"),
+        Identifier::FilterState(_) => return unsupported("filter_state"),
+        Identifier::SourcedMetadata(_) => return unsupported("sourced_metadata"),
+        Identifier::Custom(_) => return unsupported("custom"),
+    })
+}

@@ -1,0 +1,298 @@
+use std::time::Duration;
+
+use envoy::TypeUrl;
+
+use crate::config::{ClusterChoice, Discovery, DnsFamily, LoadBalancer, Socket};
+use crate::tests::{accept, certificate, certificate_secret, refuse};
+use crate::{Offered, Snapshot, Update};
+
+const TCP_PROXY: &str = "{name: tcp, typed_config: {\"@type\": \
+    type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy, stat_prefix: s, cluster: c}}";
+
+/// A listener whose only chain has these further fields, as a flow mapping without braces.
+fn chain(fields: &str) -> String {
+    format!(
+        "name: l\naddress: {{socket_address: {{address: 0.0.0.0, port_value: 15001}}}}\n\
+         filter_chains: [{{{fields}, filters: [{TCP_PROXY}]}}]\n"
+    )
+}
+
+/// A listener whose TCP proxy has these further fields.
+fn tcp_proxy(fields: &str) -> String {
+    chain("name: x").replace("cluster: c", fields)
+}
+
+/// A listener with an RBAC filter with these rules.
+fn rbac(rules: &str) -> String {
+    let filter = "{name: rbac, typed_config: {\"@type\": \
+        type.googleapis.com/envoy.extensions.filters.network.rbac.v3.RBAC, stat_prefix: 's.', rules: RULES}}, ";
+    chain("name: x").replace("filters: [", &format!("filters: [{}", filter.replace("RULES", rules)))
+}
+
+fn policy(permission: &str, principal: &str) -> String {
+    rbac(&format!("{{policies: {{p: {{permissions: [{permission}], principals: [{principal}]}}}}}}"))
+}
+
+fn cluster(fields: &str) -> String {
+    format!("name: c\n{fields}\n")
+}
+
+#[track_caller]
+fn refused(type_url: TypeUrl, yaml: &str, expected: &str) {
+    assert_eq!(refuse(type_url, yaml).to_string(), expected);
+}
+
+#[test]
+fn a_refused_listener_names_the_path_of_the_field() {
+    let cases = [
+        (chain("use_proxy_proto: true"), "filter_chains[0].use_proxy_proto: is not supported"),
+        (
+            chain("filter_chain_match: {address_suffix: x}"),
+            "filter_chains[0].filter_chain_match.address_suffix: is not supported",
+        ),
+        (
+            chain("filter_chain_match: {server_names: [a, '*b.com']}"),
+            "filter_chains[0].filter_chain_match.server_names[1]: \"*b.com\" is not a wildcard of the form \
+             *.example.com",
+        ),
+        (
+            chain("filter_chain_match: {destination_port: 70000}"),
+            "filter_chains[0].filter_chain_match.destination_port: 70000 is not a port",
+        ),
+        (
+            tcp_proxy("cluster: c, max_connect_attempts: 0"),
+            "filter_chains[0].filters[0].typed_config.max_connect_attempts: must be at least 1",
+        ),
+        (
+            tcp_proxy("cluster: c, metadata_match: {filter_metadata: {x: {y: z}}}"),
+            "filter_chains[0].filters[0].typed_config.metadata_match: is not supported",
+        ),
+        (tcp_proxy("cluster: ''"), "filter_chains[0].filters[0].typed_config.cluster: must not be empty"),
+        (
+            tcp_proxy("weighted_clusters: {clusters: [{name: a, weight: 1}, {name: b}]}"),
+            "filter_chains[0].filters[0].typed_config.weighted_clusters.clusters[1].weight: must be at least 1",
+        ),
+        (
+            tcp_proxy("cluster: c, idle_timeout: -1s"),
+            "filter_chains[0].filters[0].typed_config.idle_timeout: must not be negative",
+        ),
+        (
+            chain("name: x").replace(TCP_PROXY, ""),
+            "filter_chains[0].filters: must end in a terminal filter (tcp_proxy)",
+        ),
+        (
+            chain("name: x").replace(TCP_PROXY, &format!("{TCP_PROXY}, {TCP_PROXY}")),
+            "filter_chains[0].filters[1]: no filter may follow the terminal filter",
+        ),
+    ];
+    for (yaml, expected) in cases {
+        refused(TypeUrl::Listener, &yaml, expected);
+    }
+}
+
+#[test]
+fn rules_that_a_connection_cannot_answer_are_refused() {
+    let path = "filter_chains[0].filters[0].typed_config.rules.policies[\"p\"]";
+    let cases = [
+        (
+            policy("{any: true}", "{header: {name: x, present_match: true}}"),
+            ".principals[0].header: is only known of HTTP requests, not of connections",
+        ),
+        (
+            policy("{not_rule: {url_path: {path: {exact: /}}}}", "{any: true}"),
+            ".permissions[0].not_rule.url_path: is only known of HTTP requests, not of connections",
+        ),
+        (
+            policy("{destination_ip: {address_prefix: 10.0.0.0, prefix_len: 33}}", "{any: true}"),
+            ".permissions[0].destination_ip.prefix_len: 33 is too long for 10.0.0.0",
+        ),
+        (
+            policy("{any: true}", "{and_ids: {ids: [{authenticated: {principal_name: {prefix: ''}}}]}}"),
+            ".principals[0].and_ids.ids[0].authenticated.principal_name.prefix: must not be empty",
+        ),
+        (policy("", "{any: true}"), ": permissions and principals must not be empty"),
+    ];
+    for (yaml, expected) in cases {
+        refused(TypeUrl::Listener, &yaml, &format!("{path}{expected}"));
+    }
+}
+
+#[test]
+fn extensions_of_unknown_type_are_refused() {
+    let filter = r#"{name: x, typed_config: {"@type": type.googleapis.com/envoy.config.core.v3.Node}}"#;
+    let yaml = chain("name: x").replace(TCP_PROXY, filter);
+    let expected = "filter_chains[0].filters[0].typed_config: extension type \
+                    \"type.googleapis.com/envoy.config.core.v3.Node\" is not supported";
+    refused(TypeUrl::Listener, &yaml, expected);
+}
+
+#[test]
+fn two_chains_that_take_the_same_connections_are_refused() {
+    let one = |protocols: &str| {
+        format!("{{filter_chain_match: {{application_protocols: [{protocols}]}}, filters: [{TCP_PROXY}]}}")
+    };
+    let yaml = format!(
+        "name: l\naddress: {{socket_address: {{address: 0.0.0.0, port_value: 15001}}}}\n\
+         filter_chains: [{}, {}]\n",
+        one("a, b"),
+        one("c, b")
+    );
+    let expected = "filter_chains[1].filter_chain_match: matches the same connections as filter_chains[0]";
+    refused(TypeUrl::Listener, &yaml, expected);
+}
+
+#[test]
+fn a_refused_cluster_names_the_path_of_the_field() {
+    let cases = [
+        ("type: EDS", "eds_cluster_config: is required"),
+        (
+            "type: EDS\neds_cluster_config: {eds_config: {path_config_source: {path: /x}}}",
+            "eds_cluster_config.eds_config.path_config_source: is not supported",
+        ),
+        ("lb_policy: RING_HASH", "lb_policy: RING_HASH is not supported"),
+        ("lb_policy: CLUSTER_PROVIDED", "lb_policy: CLUSTER_PROVIDED belongs to the type ORIGINAL_DST"),
+        ("type: ORIGINAL_DST", "lb_policy: must be CLUSTER_PROVIDED for the type ORIGINAL_DST"),
+        ("dns_refresh_rate: 1s", "dns_refresh_rate: is not supported"),
+        ("type: LOGICAL_DNS", "load_assignment: LOGICAL_DNS takes exactly one endpoint"),
+        ("connect_timeout: 0s", "connect_timeout: must be more than zero"),
+        (
+            "circuit_breakers: {thresholds: [{}, {priority: HIGH}]}",
+            "circuit_breakers.thresholds[1].priority: only DEFAULT is supported",
+        ),
+        (
+            "outlier_detection: {max_ejection_percent: 101}",
+            "outlier_detection.max_ejection_percent: must be at most 100",
+        ),
+        (
+            "load_assignment: {cluster_name: c, endpoints: [{lb_endpoints: [{endpoint: {address: {socket_address: \
+             {address: example.com, port_value: 80}}}}]}]}",
+            "load_assignment: \"example.com\" is not an IP address; only DNS clusters resolve names",
+        ),
+        (
+            "load_assignment: {cluster_name: c, endpoints: [{priority: 1}]}",
+            "load_assignment.endpoints: priority 0 is missing",
+        ),
+        (
+            "transport_socket: {name: tls, typed_config: {\"@type\": \
+             type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext, common_tls_context: \
+             {tls_params: {cipher_suites: [RC4-MD5]}}}}",
+            "transport_socket.typed_config.common_tls_context.tls_params.cipher_suites[0]: \"RC4-MD5\" is not a known \
+             cipher suite",
+        ),
+    ];
+    for (fields, expected) in cases {
+        refused(TypeUrl::Cluster, &cluster(fields), expected);
+    }
+}
+
+#[test]
+fn a_key_of_another_certificate_is_refused() {
+    let (_, other) = certificate();
+    let yaml = certificate_secret("default");
+    let key = yaml.find("private_key").unwrap();
+    let yaml = format!("{}private_key: {{inline_string: {other:?}}}\n", &yaml[..key]);
+    assert_eq!(refuse(TypeUrl::Secret, &yaml).field, "tls_certificate.private_key");
+}
+
+#[test]
+fn demands_on_names_without_a_trusted_ca_are_refused() {
+    let yaml = cluster(
+        "transport_socket: {name: tls, typed_config: {\"@type\": \
+         type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext, common_tls_context: \
+         {validation_context: {match_typed_subject_alt_names: [{san_type: URI, matcher: {exact: x}}]}}}}",
+    );
+    let expected = "transport_socket.typed_config.common_tls_context.validation_context.\
+                    match_typed_subject_alt_names: without trusted_ca anybody could issue these names";
+    refused(TypeUrl::Cluster, &yaml, expected);
+}
+
+#[test]
+fn what_the_configuration_leaves_open_is_as_in_envoy() {
+    let snapshot = accept(&Snapshot::default(), TypeUrl::Cluster, &cluster("type: STATIC"));
+    let cluster = snapshot.cluster("c").unwrap();
+    assert_eq!(cluster.connect_timeout, Duration::from_secs(5));
+    assert_eq!((cluster.limits.max_connections, cluster.limits.max_retries), (1024, 3));
+    assert_eq!(cluster.load_balancer, LoadBalancer::RoundRobin);
+    assert!(matches!(cluster.socket, Socket::Raw));
+    assert!(matches!(&cluster.discovery, Discovery::Static(e) if e.endpoints().count() == 0));
+    let snapshot = accept(&snapshot, TypeUrl::Listener, &chain("name: x"));
+    let listener = snapshot.listener("l").unwrap();
+    let proxy = &listener.chains[0].tcp_proxy;
+    assert_eq!(listener.listener_filters_timeout, Some(Duration::from_secs(15)));
+    assert_eq!(proxy.idle_timeout, Some(Duration::from_secs(3600)));
+    assert_eq!(proxy.max_connect_attempts.get(), 1);
+    assert_eq!(&*listener.stat_prefix, "0.0.0.0_15001");
+}
+
+#[test]
+fn a_time_out_of_zero_is_none() {
+    let yaml = tcp_proxy("cluster: c, idle_timeout: 0s") + "listener_filters_timeout: 0s\n";
+    let snapshot = accept(&Snapshot::default(), TypeUrl::Listener, &yaml);
+    let listener = snapshot.listener("l").unwrap();
+    assert_eq!(listener.listener_filters_timeout, None);
+    assert_eq!(listener.chains[0].tcp_proxy.idle_timeout, None);
+}
+
+#[test]
+fn weights_share_the_random_numbers_exactly() {
+    let yaml = tcp_proxy("weighted_clusters: {clusters: [{name: a, weight: 1}, {name: b, weight: 3}]}");
+    let snapshot = accept(&Snapshot::default(), TypeUrl::Listener, &yaml);
+    let choice = &snapshot.listener("l").unwrap().chains[0].tcp_proxy.cluster;
+    let picked: Vec<&str> = (0..8).map(|random| &**choice.pick(random)).collect();
+    assert_eq!(picked, ["a", "b", "b", "b", "a", "b", "b", "b"]);
+    let weights: Vec<_> = choice.clusters().map(|(name, weight)| (&**name, weight)).collect();
+    assert_eq!(weights, [("a", 1), ("b", 3)]);
+    assert!(matches!(choice, ClusterChoice::Weighted(_)));
+}
+
+#[test]
+fn dns_clusters_take_names() {
+    let yaml = cluster(
+        "type: STRICT_DNS\ndns_lookup_family: V4_ONLY\ndns_refresh_rate: 60s\nrespect_dns_ttl: true\n\
+         load_assignment: {cluster_name: c, endpoints: [{lb_endpoints: [{endpoint: {address: {socket_address: \
+         {address: example.com, port_value: 80}}}}]}]}",
+    );
+    let snapshot = accept(&Snapshot::default(), TypeUrl::Cluster, &yaml);
+    let Discovery::StrictDns(endpoints, dns) = &snapshot.cluster("c").unwrap().discovery else { panic!("{yaml}") };
+    assert_eq!(endpoints.endpoints().next().unwrap().2.address.to_string(), "example.com:80");
+    assert_eq!((dns.family, dns.refresh, dns.respect_ttl), (DnsFamily::V4, Duration::from_secs(60), true));
+}
+
+#[test]
+fn the_debug_output_of_a_secret_does_not_show_the_key() {
+    let snapshot = accept(&Snapshot::default(), TypeUrl::Secret, &certificate_secret("default"));
+    let shown = format!("{:?}", snapshot.secrets()["default"].config);
+    assert!(shown.contains("key redacted") && !shown.contains("PRIVATE"), "{shown}");
+}
+
+/// Bytes that nobody meant to be a resource are refused or accepted, but never end the process.
+#[test]
+fn mutilated_resources_do_no_harm() {
+    let good = crate::tests::message(
+        TypeUrl::Listener,
+        &policy("{destination_port: 1}", "{source_ip: {}}")
+            .replace("source_ip: {}", "source_ip: {address_prefix: 10.0.0.0, prefix_len: 8}"),
+    );
+    let mut state = 0x2545_f491_4f6c_dd1d_u64;
+    let mut random = move || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state
+    };
+    let mut accepted = 0;
+    for _ in 0..20_000 {
+        let mut message = good.clone();
+        for _ in 0..=random() % 3 {
+            let at = usize::try_from(random()).unwrap() % message.value.len();
+            message.value[at] = random().to_le_bytes()[0];
+        }
+        if random().is_multiple_of(4) {
+            message.value.truncate(usize::try_from(random()).unwrap() % good.value.len());
+        }
+        let resource = Offered { name: "l".to_owned(), version: "1".to_owned(), message: Some(message) };
+        let update = Update { type_url: TypeUrl::Listener, resources: vec![resource], removed: Vec::new() };
+        accepted += usize::from(Snapshot::default().apply(update).1.is_empty());
+    }
+    assert!((1..20_000).contains(&accepted), "{accepted}");
+}

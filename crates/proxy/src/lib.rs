@@ -1,0 +1,16 @@
+//! The data plane: Envoy's resources become listeners, filters and clusters.
+//!
+//! Configuration arrives as xDS and is converted once, at the border, into the types of [`config`]: what is not
+//! supported is refused with the path of the field. A [`Snapshot`] holds all of it, immutable, with its indexes built.
+//! Nothing here knows Kubernetes or Istio.
+#![forbid(unsafe_code)]
+#![warn(missing_docs)]
+
+pub mod access_log;
+pub mod config;
+pub mod rbac;
+mod snapshot;
+#[cfg(test)]
+mod tests;
+
+pub use snapshot::{Loaded, Missing, Offered, Snapshot, Update, Wanted};

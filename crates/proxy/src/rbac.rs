@@ -1,0 +1,180 @@
+//! Authorization of connections.
+//!
+//! Rules are prepared when the configuration is converted; a verdict allocates nothing. The meaning is that of Envoy's
+//! RBAC engine: policies are tried in the order of their names, and the first that matches decides.
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use ipnet::IpNet;
+
+use crate::config::{RbacFilter, StringMatch};
+
+/// What is done with a connection that a policy matches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Action {
+    /// It is allowed, and every other is denied.
+    Allow,
+    /// It is denied, and every other is allowed.
+    Deny,
+    /// Nothing but a mark.
+    Log,
+}
+
+/// A set of policies with one action.
+#[derive(Debug, Clone)]
+pub struct Rules {
+    /// What a match means.
+    pub action: Action,
+    /// The policies, in the order of their names.
+    pub policies: Box<[Policy]>,
+}
+
+/// A policy: it matches if both sides do.
+#[derive(Debug, Clone)]
+pub struct Policy {
+    /// Its name.
+    pub name: Arc<str>,
+    /// What is asked for.
+    pub permission: Expression<Permission>,
+    /// Who asks.
+    pub principal: Expression<Principal>,
+}
+
+/// A condition made of conditions.
+#[derive(Debug, Clone)]
+pub enum Expression<T> {
+    /// Holds for every connection.
+    Always,
+    /// Holds if all hold.
+    All(Box<[Expression<T>]>),
+    /// Holds if one of them holds.
+    OneOf(Box<[Expression<T>]>),
+    /// Holds if the other does not.
+    Not(Box<Expression<T>>),
+    /// A single fact.
+    Is(T),
+}
+
+/// A fact about what is asked for.
+#[derive(Debug, Clone)]
+pub enum Permission {
+    /// The destination is in the prefix.
+    DestinationIp(IpNet),
+    /// The destination has the port.
+    DestinationPort(u16),
+    /// The destination's port is from the first up to, not including, the second.
+    DestinationPorts(i32, i32),
+    /// The server name of the ClientHello matches; it is empty if there was none.
+    ServerName(StringMatch),
+}
+
+/// A fact about who asks.
+#[derive(Debug, Clone)]
+pub enum Principal {
+    /// The peer came over TLS, and one of its identities matches if there is a matcher.
+    Authenticated(Option<StringMatch>),
+    /// The peer's address is in the prefix. On L4 `source_ip`, `direct_remote_ip` and `remote_ip` are the same.
+    Source(IpNet),
+}
+
+/// What is known of a connection when it is authorized.
+#[derive(Debug, Clone, Copy)]
+pub struct Peer<'a> {
+    /// Where it was going before it was captured.
+    pub destination: SocketAddr,
+    /// Where it comes from.
+    pub source: IpAddr,
+    /// The server name of its ClientHello; empty if there was none.
+    pub server_name: &'a str,
+    /// Whether TLS was terminated here.
+    pub tls: bool,
+    /// The URI SANs of the certificate that was verified.
+    pub identities: &'a [Arc<str>],
+}
+
+/// What a set of rules says to a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Verdict<'r> {
+    /// Whether the connection may go on.
+    pub allowed: bool,
+    /// What a match means in these rules.
+    pub action: Action,
+    /// The policy that matched.
+    pub policy: Option<&'r Arc<str>>,
+}
+
+impl<T> Expression<T> {
+    fn holds(&self, fact: &impl Fn(&T) -> bool) -> bool {
+        match self {
+            Expression::Always => true,
+            Expression::All(all) => all.iter().all(|e| e.holds(fact)),
+            Expression::OneOf(any) => any.iter().any(|e| e.holds(fact)),
+            Expression::Not(other) => !other.holds(fact),
+            Expression::Is(single) => fact(single),
+        }
+    }
+}
+
+impl Permission {
+    fn holds(&self, peer: &Peer<'_>) -> bool {
+        match self {
+            Permission::DestinationIp(net) => net.contains(&peer.destination.ip()),
+            Permission::DestinationPort(port) => peer.destination.port() == *port,
+            Permission::DestinationPorts(start, end) => (*start..*end).contains(&i32::from(peer.destination.port())),
+            Permission::ServerName(matcher) => matcher.matches(peer.server_name),
+        }
+    }
+}
+
+impl Principal {
+    fn holds(&self, peer: &Peer<'_>) -> bool {
+        match self {
+            Principal::Authenticated(None) => peer.tls,
+            Principal::Authenticated(Some(matcher)) => peer.tls && peer.identities.iter().any(|i| matcher.matches(i)),
+            Principal::Source(net) => net.contains(&peer.source),
+        }
+    }
+}
+
+impl Rules {
+    /// What these rules say to a connection.
+    pub fn verdict(&self, peer: &Peer<'_>) -> Verdict<'_> {
+        let matches = |policy: &&Policy| {
+            policy.permission.holds(&|p: &Permission| p.holds(peer))
+                && policy.principal.holds(&|p: &Principal| p.holds(peer))
+        };
+        let policy = self.policies.iter().find(matches).map(|p| &p.name);
+        let allowed = match self.action {
+            Action::Allow => policy.is_some(),
+            Action::Deny => policy.is_none(),
+            Action::Log => true,
+        };
+        Verdict { allowed, action: self.action, policy }
+    }
+}
+
+impl RbacFilter {
+    /// What the enforced rules say; a filter without rules lets everything pass.
+    pub fn verdict(&self, peer: &Peer<'_>) -> Option<Verdict<'_>> {
+        self.rules.as_ref().map(|r| r.verdict(peer))
+    }
+
+    /// What the rules say that are only counted.
+    pub fn shadow_verdict(&self, peer: &Peer<'_>) -> Option<Verdict<'_>> {
+        self.shadow.as_ref().map(|r| r.verdict(peer))
+    }
+}
+
+/// Envoy's connection termination details of a denial, as the access log shows them.
+impl fmt::Display for Verdict<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let outcome = if self.allowed { "allowed" } else { "denied" };
+        let policy = self.policy.map_or("none", |p| &**p);
+        write!(f, "rbac_access_{outcome}_matched_policy[{policy}]")
+    }
+}
+
+#[cfg(test)]
+mod tests;

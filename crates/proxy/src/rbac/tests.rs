@@ -1,0 +1,94 @@
+use std::sync::Arc;
+
+use envoy::TypeUrl;
+
+use super::Peer;
+use crate::Snapshot;
+use crate::config::RbacFilter;
+use crate::tests::accept;
+
+/// The filter with these fields.
+fn filter(fields: &str) -> RbacFilter {
+    let yaml = format!(
+        "name: l\naddress: {{socket_address: {{address: 0.0.0.0, port_value: 1}}}}\n\
+         filter_chains: [{{filters: [{{name: rbac, typed_config: {{\"@type\": \
+         type.googleapis.com/envoy.extensions.filters.network.rbac.v3.RBAC, stat_prefix: 's.', {fields}}}}}, \
+         {{name: tcp, typed_config: {{\"@type\": \
+         type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy, stat_prefix: s, cluster: \
+         c}}}}]}}]\n"
+    );
+    let snapshot = accept(&Snapshot::default(), TypeUrl::Listener, &yaml);
+    snapshot.listener("l").unwrap().chains[0].rbac[0].clone()
+}
+
+/// What a filter with the policies `a` and `b` of an action says to a peer with an identity.
+fn verdict(action: &str, permission: &str, principal: &str, identity: &str) -> String {
+    let policy = |permission: &str| format!("{{permissions: [{permission}], principals: [{principal}]}}");
+    let filter = filter(&format!(
+        "rules: {{action: {action}, policies: {{a: {}, b: {}}}}}",
+        policy("{destination_port: 1}"),
+        policy(permission)
+    ));
+    let identities: &[Arc<str>] = &[identity.into()];
+    let peer = Peer {
+        destination: "10.0.0.9:9000".parse().unwrap(),
+        source: "10.0.0.1".parse().unwrap(),
+        server_name: "outbound_.9000_._.echo",
+        tls: !identity.is_empty(),
+        identities: if identity.is_empty() { &[] } else { identities },
+    };
+    filter.verdict(&peer).unwrap().to_string()
+}
+
+const SLEEP: &str = "spiffe://cluster.local/ns/default/sa/sleep";
+const ANY: &str = "{any: true}";
+
+#[test]
+fn allow_denies_what_no_policy_matches_and_deny_allows_it() {
+    let port = "{destination_port: 9000}";
+    assert_eq!(verdict("ALLOW", port, ANY, ""), "rbac_access_allowed_matched_policy[b]");
+    assert_eq!(verdict("ALLOW", "{destination_port: 9}", ANY, ""), "rbac_access_denied_matched_policy[none]");
+    assert_eq!(verdict("DENY", port, ANY, ""), "rbac_access_denied_matched_policy[b]");
+    assert_eq!(verdict("DENY", "{destination_port: 9}", ANY, ""), "rbac_access_allowed_matched_policy[none]");
+    assert_eq!(verdict("LOG", port, ANY, ""), "rbac_access_allowed_matched_policy[b]");
+}
+
+#[test]
+fn without_rules_everything_passes_and_without_policies_allow_passes_nothing() {
+    let peer = Peer {
+        destination: "10.0.0.9:9000".parse().unwrap(),
+        source: "10.0.0.1".parse().unwrap(),
+        server_name: "",
+        tls: false,
+        identities: &[],
+    };
+    assert!(filter("shadow_rules: {}").verdict(&peer).is_none());
+    assert!(!filter("rules: {action: ALLOW}").verdict(&peer).unwrap().allowed);
+    assert!(filter("rules: {action: DENY}").verdict(&peer).unwrap().allowed);
+}
+
+#[test]
+fn permissions_look_at_the_destination_and_the_server_name() {
+    let allowed = |permission: &str| verdict("ALLOW", permission, ANY, "").contains("allowed");
+    assert!(allowed("{destination_ip: {address_prefix: 10.0.0.0, prefix_len: 24}}"));
+    assert!(!allowed("{destination_ip: {address_prefix: 10.0.1.0, prefix_len: 24}}"));
+    assert!(allowed("{destination_port_range: {start: 9000, end: 9001}}"));
+    assert!(!allowed("{destination_port_range: {start: 8000, end: 9000}}"));
+    assert!(allowed("{requested_server_name: {suffix: .echo}}"));
+    assert!(allowed("{not_rule: {destination_port: 9}}"));
+    assert!(!allowed("{and_rules: {rules: [{any: true}, {destination_port: 9}]}}"));
+}
+
+#[test]
+fn principals_look_at_the_verified_identity_and_the_source() {
+    let allowed = |principal: &str, identity: &str| verdict("ALLOW", ANY, principal, identity).contains("allowed");
+    let named = |matcher: &str| format!("{{authenticated: {{principal_name: {{{matcher}}}}}}}");
+    assert!(allowed(&named(&format!("exact: '{SLEEP}'")), SLEEP));
+    assert!(allowed(&named("safe_regex: {regex: '.*/ns/default/.*'}"), SLEEP));
+    assert!(allowed(&named("contains: /NS/, ignore_case: true"), SLEEP));
+    assert!(!allowed(&named("safe_regex: {regex: '/ns/default/'}"), SLEEP));
+    assert!(!allowed(&named("safe_regex: {regex: '.*'}"), ""), "plaintext has no identity");
+    assert!(allowed("{not_id: {authenticated: {}}}", ""));
+    assert!(allowed("{direct_remote_ip: {address_prefix: 10.0.0.1, prefix_len: 32}}", ""));
+    assert!(!allowed("{or_ids: {ids: [{remote_ip: {address_prefix: 10.0.0.2, prefix_len: 32}}]}}", ""));
+}
