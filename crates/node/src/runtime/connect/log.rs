@@ -18,7 +18,7 @@ use tokio::sync::mpsc;
 use super::{Body, Query, Subject};
 use crate::runtime::sandbox::output::{FILES, rotated};
 use crate::runtime::sandbox::protocol::Record;
-use crate::runtime::sandbox::record::{self, Paths};
+use crate::runtime::sandbox::record::Paths;
 
 /// Pieces of about this size are sent.
 const CHUNK: usize = 16 << 10;
@@ -249,9 +249,9 @@ impl Reader {
     }
 
     fn has_ended(&self) -> bool {
-        let attempts = record::load(&self.directory).ok().and_then(|mut all| all.remove(&self.record.name));
-        let own = attempts.into_iter().flatten().find(|record| record.id == self.record.id);
-        own.is_none_or(|record| record.ended.is_some())
+        let now = Paths::new(&self.directory, &self.record.name, self.record.attempt).load();
+        // A record that is gone went with its pod.
+        !matches!(now, Ok(Some(Record { ended: None, .. })))
     }
 
     /// Sends the lines up to the end of the file; `false` when the client has had enough. An unfinished line stays in

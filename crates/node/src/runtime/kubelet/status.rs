@@ -62,7 +62,7 @@ impl Seen<'_> {
         let (state, last) = match latest.map(|record| (record, &record.ended)) {
             None => (self.waiting(), None),
             Some((record, None)) => {
-                let running = ContainerStateRunning { started_at: Some(Time(record.started_at)) };
+                let running = ContainerStateRunning { started_at: Some(time(record.started_at)) };
                 (ContainerState { running: Some(running), ..ContainerState::default() }, previous)
             }
             Some((_, Some(_))) if self.restarting => (self.waiting(), latest),
@@ -91,6 +91,11 @@ impl Seen<'_> {
     }
 }
 
+/// The API keeps whole seconds; with more, a status would never equal itself once read back.
+fn time(at: Timestamp) -> Time {
+    Time(Timestamp::from_second(at.as_second()).unwrap_or(at))
+}
+
 fn container_id(record: &Record) -> String {
     format!("isthmus://{}", record.id)
 }
@@ -107,8 +112,8 @@ fn terminated(record: &Record, ended: &Ended) -> ContainerState {
         signal: None,
         reason: Some(reason.to_owned()),
         message: Some(message).filter(|m| !m.is_empty()),
-        started_at: Some(Time(record.started_at)),
-        finished_at: Some(Time(ended.at)),
+        started_at: Some(time(record.started_at)),
+        finished_at: Some(time(ended.at)),
     };
     ContainerState { terminated: Some(terminated), ..ContainerState::default() }
 }
@@ -149,7 +154,7 @@ impl Report<'_> {
             host_ips: Some(vec![HostIP { ip: host }]),
             pod_ips: address.clone().map(|ip| vec![PodIP { ip }]),
             pod_ip: address,
-            start_time: self.before.start_time.clone().or(Some(Time(self.now))),
+            start_time: self.before.start_time.clone().or(Some(time(self.now))),
             reason: self.verdict.map(|(reason, _)| reason.to_owned()),
             message: self.verdict.map(|(_, message)| message.to_owned()),
             qos_class: self.before.qos_class.clone().or_else(|| Some(qos_class(self.pod).to_owned())),
@@ -229,7 +234,7 @@ impl Report<'_> {
             status: status.to_owned(),
             reason,
             message: message.filter(|m| !m.is_empty()),
-            last_transition_time: same.and_then(|old| old.last_transition_time.clone()).or(Some(Time(self.now))),
+            last_transition_time: same.and_then(|old| old.last_transition_time.clone()).or(Some(time(self.now))),
             ..PodCondition::default()
         }
     }

@@ -37,6 +37,9 @@ pub(super) struct Kept {
     pub(super) address: Option<Ipv4Addr>,
     /// When the present sandbox was made: init containers that ran before count for nothing.
     sandbox_since: Option<Timestamp>,
+    /// Whether that sandbox has its network. One that was left without is replaced.
+    #[serde(default)]
+    attached: bool,
 }
 
 impl Kept {
@@ -156,8 +159,14 @@ impl Worker {
 
     /// Runs until the pod is gone from the API: then `pods` closes.
     pub(super) async fn run(mut self, mut pods: watch::Receiver<Arc<Pod>>) {
-        if let Some(sandbox) = Sandbox::find(&self.directory).await {
-            self.live = Some(self.follow(sandbox));
+        match Sandbox::find(&self.directory).await {
+            Some(sandbox) if self.kept.attached => self.live = Some(self.follow(sandbox)),
+            Some(unfinished) => {
+                if let Err(failure) = unfinished.stop().await {
+                    tracing::error!(pod = %self.directory.display(), %failure, "ending an unfinished pod");
+                }
+            }
+            None => {}
         }
         loop {
             self.pod = pods.borrow_and_update().clone();
@@ -396,7 +405,7 @@ impl Worker {
             Some(address) => address,
             None => self.kubelet.take_address().ok_or("every address of the pod range is taken")?,
         };
-        self.kept = Kept { address: Some(address), sandbox_since: Some(Timestamp::now()) };
+        self.kept = Kept { address: Some(address), sandbox_since: Some(Timestamp::now()), attached: false };
         self.kept.save(&self.directory).map_err(failed)?;
         let config = &self.kubelet.config;
         let nameserver = config.plan.dns_service(config.index);
@@ -411,6 +420,8 @@ impl Worker {
             sandbox.stop().await.map_err(|e| e.message)?;
             return Err(error.to_string());
         }
+        self.kept.attached = true;
+        self.kept.save(&self.directory).map_err(failed)?;
         self.volumes_ready = false;
         self.live = Some(self.follow(sandbox));
         Ok(())

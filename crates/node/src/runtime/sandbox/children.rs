@@ -117,6 +117,6 @@ pub(super) fn kill_namespace(namespace: &OwnedFd) -> io::Result<()> {
         if !found {
             return Ok(());
         }
-        std::thread::yield_now();
+        std::thread::sleep(std::time::Duration::from_millis(1));
     }
 }

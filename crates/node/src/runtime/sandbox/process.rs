@@ -13,17 +13,23 @@ use std::path::Path;
 use std::process::{Command, ExitCode};
 use std::sync::Arc;
 
+use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::unistd::{dup2_stdout, sethostname, setsid};
 
 use self::serve::Pod;
 use super::protocol::{Failure, short_path};
 use super::{LOCK, READY, SOCKET};
 
+/// Signals that mean a container when its processes send them to PID 1.
+const FORWARDED: [Signal; 6] =
+    [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGQUIT, Signal::SIGUSR1, Signal::SIGUSR2];
 /// Threads of the pod process do little and are many: three per container.
-const STACK: usize = 128 << 10;
+const STACK: usize = 256 << 10;
 
 /// `internal pod new DIRECTORY HOSTNAME TITLE` makes the namespaces and starts `internal pod init TITLE` in them.
 pub(crate) fn internal(args: &[String]) -> ExitCode {
@@ -79,11 +85,20 @@ fn be_init() -> Result<(), Failure> {
         std::fs::remove_file(&socket).map_err(during("removing an old socket"))?;
     }
     let listener = UnixListener::bind(&socket).map_err(during("binding the pod's socket"))?;
+    // Before there are threads, which inherit the mask; programs start with an empty one.
+    let mut signals = SigSet::empty();
+    FORWARDED.into_iter().for_each(|signal| signals.add(signal));
+    signals.thread_block().map_err(during("blocking signals"))?;
+    let signals = SignalFd::with_flags(&signals, SfdFlags::SFD_CLOEXEC).map_err(during("receiving signals"))?;
     announce().map_err(during("telling the cluster process"))?;
     let pod = Arc::new(Pod::new());
     {
         let pod = pod.clone();
         spawn("reaper", move || pod.children.reap())?;
+    }
+    {
+        let pod = pod.clone();
+        spawn("signals", move || forward_signals(&signals, &pod))?;
     }
     for connection in listener.incoming() {
         let connection = connection.map_err(during("accepting a connection"))?;
@@ -94,6 +109,25 @@ fn be_init() -> Result<(), Failure> {
     }
     drop(lock);
     Ok(())
+}
+
+fn forward_signals(signals: &SignalFd, pod: &Pod) {
+    loop {
+        match signals.read_signal() {
+            Ok(Some(info)) => {
+                let (number, sender) = (info.ssi_signo.cast_signed(), info.ssi_pid.cast_signed());
+                // A sender outside of the pod shows as 0 and cannot mean a container.
+                if let (Ok(signal), 1..) = (Signal::try_from(number), sender) {
+                    pod.forward(signal, sender);
+                }
+            }
+            Ok(None) | Err(Errno::EINTR) => {}
+            Err(error) => {
+                eprintln!("receiving signals: {error}");
+                return;
+            }
+        }
+    }
 }
 
 /// Tells whoever started the pod that its socket is open, and lets go of the pipe.

@@ -51,6 +51,15 @@ impl Paths {
         self.directory.join(format!("{}.message", self.attempt))
     }
 
+    /// The record, if it is still kept.
+    pub(crate) fn load(&self) -> io::Result<Option<Record>> {
+        match std::fs::read(self.json()) {
+            Ok(text) => Ok(Some(serde_json::from_slice(&text)?)),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(e),
+        }
+    }
+
     /// Writes the record whole or not at all. Not synced: a crash of the machine ends the pod anyway.
     pub(crate) fn save(&self, record: &Record) -> io::Result<()> {
         let new = self.json().with_extension("json.new");

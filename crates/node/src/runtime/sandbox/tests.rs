@@ -91,12 +91,7 @@ impl Pod {
         let mut watch = self.sandbox.connect(Request::Watch, Vec::new()).await.unwrap();
         let id = spec.id.clone();
         self.sandbox.request(Request::Start(Box::new(spec))).await.unwrap();
-        loop {
-            let Reply::Containers(records) = watch.next().await.unwrap() else { panic!("not a list") };
-            if let Some(ended) = records.into_iter().find(|r| r.id == id && r.ended.is_some()) {
-                return ended;
-            }
-        }
+        ended(&mut watch, &id).await
     }
 
     fn log(&self) -> String {
@@ -122,6 +117,16 @@ impl Pod {
         let exit = exits.wait().await.unwrap();
         writer.join().unwrap();
         (exit, reader.join().unwrap())
+    }
+}
+
+/// Waits for a container's end.
+async fn ended(watch: &mut Connection, id: &str) -> Record {
+    loop {
+        let Reply::Containers(records) = watch.next().await.unwrap() else { panic!("not a list") };
+        if let Some(ended) = records.into_iter().find(|r| r.id == id && r.ended.is_some()) {
+            return ended;
+        }
     }
 }
 
@@ -215,13 +220,19 @@ async fn commands_run_in_a_running_container() {
     let signal = Request::Signal { id: id.clone(), signal: Signal::SIGTERM as i32 };
     let mut watch = pod.sandbox.connect(Request::Watch, Vec::new()).await.unwrap();
     pod.sandbox.request(signal).await.unwrap();
-    loop {
-        let Reply::Containers(records) = watch.next().await.unwrap() else { panic!("not a list") };
-        if let Some(ended) = records.iter().find(|r| r.id == id).and_then(|r| r.ended.as_ref()) {
-            assert_eq!(ended.exit, Exit::Signal(15));
-            break;
-        }
-    }
+    assert_eq!(ended(&mut watch, &id).await.ended.unwrap().exit, Exit::Signal(15));
+}
+
+#[tokio::test]
+async fn a_signal_to_the_first_process_reaches_the_container() {
+    let Some(pod) = pod().await else { return };
+    let spec = pod.spec("trap 'exit 5' TERM; touch /tmp/ready; while :; do sleep 0.01; done");
+    let id = spec.id.clone();
+    let mut watch = pod.sandbox.connect(Request::Watch, Vec::new()).await.unwrap();
+    pod.sandbox.request(Request::Start(Box::new(spec))).await.unwrap();
+    let (exit, _) = pod.exec(&id, "until test -e /tmp/ready; do :; done; kill 1", b"").await;
+    assert_eq!(exit, Exit::Code(0));
+    assert_eq!(ended(&mut watch, &id).await.ended.unwrap().exit, Exit::Code(5));
 }
 
 #[tokio::test]

@@ -57,9 +57,11 @@ impl Worker {
     pub(super) async fn publish(&mut self) {
         self.adopt_conditions();
         let status = self.compute_status();
-        if status == self.status && self.published {
+        if status == self.status {
+            self.published = true;
             return;
         }
+        self.published = false;
         let mut body = serde_json::to_value(&status).unwrap_or_default();
         if let Value::Object(fields) = &mut body {
             for name in OWN_FIELDS {

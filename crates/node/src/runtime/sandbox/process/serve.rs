@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -37,6 +38,8 @@ struct State {
     all: BTreeMap<String, Arc<Container>>,
     /// Counts changes, for those who watch.
     revision: u64,
+    /// Names of containers whose start is under way.
+    starting: BTreeSet<String>,
     /// Directories that have their memory-backed storage.
     memory: BTreeSet<PathBuf>,
 }
@@ -63,6 +66,36 @@ impl Pod {
     pub(super) fn note_change(&self) {
         self.state().revision += 1;
         self.changed.notify_all();
+    }
+
+    /// A container is started once, even when the cluster process that asked for it died and its successor asks again.
+    fn claim(&self, name: &str) -> Result<(), Failure> {
+        let mut state = self.state();
+        let runs = state.all.values().any(|c| c.name() == name && c.running().is_some());
+        if runs || !state.starting.insert(name.to_owned()) {
+            return Err(Failure::new(format!("container {name:?} is already running")));
+        }
+        Ok(())
+    }
+
+    /// Passes a signal that was sent to PID 1 from inside the pod on to the container it came from: there, PID 1 is
+    /// taken for the container's own first process. A sender that is gone already can only be told in a pod with one
+    /// container.
+    pub(super) fn forward(&self, signal: Signal, sender: i32) {
+        let origin = std::fs::metadata(format!("/proc/{sender}/ns/mnt")).ok().map(|found| found.ino());
+        let mut targets: Vec<(Pid, Option<u64>)> = Vec::new();
+        for container in self.state().all.values() {
+            let own = container.namespace().and_then(|fd| nix::sys::stat::fstat(fd).ok()).map(|found| found.st_ino);
+            targets.extend(container.running().map(|pid| (pid, own)));
+        }
+        let meant = match (targets.as_slice(), origin) {
+            ([(only, _)], None) => Some(*only),
+            (_, Some(origin)) => targets.iter().find(|(_, own)| *own == Some(origin)).map(|(pid, _)| *pid),
+            _ => None,
+        };
+        if let Some(Err(error)) = meant.map(|pid| kill(pid, signal)) {
+            eprintln!("passing on {signal}: {error}");
+        }
     }
 
     fn container(&self, id: &str) -> Result<Arc<Container>, Failure> {
@@ -101,7 +134,11 @@ impl Pod {
                 reply(&Reply::Done)
             }
             Request::Start(spec) => {
-                Container::start(self, *spec)?;
+                let name = spec.name.clone();
+                self.claim(&name)?;
+                let started = Container::start(self, *spec);
+                self.state().starting.remove(&name);
+                started?;
                 reply(&Reply::Done)
             }
             Request::Signal { id, signal } => {
