@@ -51,10 +51,13 @@ fn holder(directory: &Path) -> io::Result<Option<Pid>> {
     Ok((lock.l_type != libc::F_UNLCK as i16).then(|| Pid::from_raw(lock.l_pid)))
 }
 
-/// Whether a process, and with it everything in its PID namespace, has ended. A zombie has.
+/// Whether a process, and with it everything in its PID namespace, has ended. A zombie has, but for a process with
+/// threads only when the last of them is gone: that is the one that ends the namespace.
 fn has_ended(pid: Pid) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"));
-    stat.map_or(true, |stat| stat.rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with(['Z', 'X'])))
+    let zombie = |stat: String| stat.rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with(['Z', 'X']));
+    let threads = || std::fs::read_dir(format!("/proc/{pid}/task")).map_or(0, Iterator::count);
+    stat.map_or(true, |stat| zombie(stat) && threads() <= 1)
 }
 
 /// Kills the process that holds a pod's directory, and everything in the pod. Blocks until all of it is gone.
