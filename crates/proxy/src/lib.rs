@@ -8,6 +8,7 @@
 
 pub mod access_log;
 pub mod config;
+pub mod inspect;
 pub mod rbac;
 mod snapshot;
 #[cfg(test)]

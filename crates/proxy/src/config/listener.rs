@@ -45,6 +45,7 @@ pub struct Listener {
     /// Which way its traffic goes.
     pub direction: Direction,
     /// Whether the kernel's original destination replaces the local address of a connection.
+    /// It does with `use_original_dst`, too.
     pub original_dst: bool,
     /// Reads the ClientHello before a chain is chosen.
     pub tls_inspector: Option<TlsInspector>,
@@ -196,7 +197,7 @@ impl TryFrom<v3::Listener> for Listener {
             bind_to_port: bind_to_port.or(deprecated_v1.and_then(|d| d.bind_to_port)).unwrap_or(true),
             use_original_dst: use_original_dst.unwrap_or(false),
             direction,
-            original_dst: filters.original_dst,
+            original_dst: filters.original_dst || use_original_dst == Some(true),
             tls_inspector: filters.tls_inspector,
             listener_filters_timeout: timeout.timeout(listener_filters_timeout, Some(LISTENER_FILTERS_TIMEOUT))?,
             continue_on_timeout: continue_on_listener_filters_timeout,
