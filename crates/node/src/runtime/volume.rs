@@ -5,7 +5,7 @@ mod source;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Component, Path, PathBuf};
 
 use jiff::Timestamp;
@@ -151,10 +151,25 @@ fn sub_directory(root: &Path, sub_path: &str) -> Result<PathBuf, String> {
     let path = root.join(sub_path);
     let root = root.canonicalize().map_err(|e| e.to_string())?;
     if !path.exists() {
-        std::fs::create_dir_all(&path).map_err(|e| e.to_string())?;
+        make_like(&root, sub_path).map_err(|e| e.to_string())?;
     }
     let resolved = path.canonicalize().map_err(|e| e.to_string())?;
     if resolved.starts_with(&root) { Ok(resolved) } else { Err(format!("{sub_path:?} leads out of the volume")) }
+}
+
+/// Makes directories that may be used as their volume's own may.
+fn make_like(root: &Path, sub_path: &str) -> io::Result<()> {
+    let volume = std::fs::metadata(root)?;
+    let mut directory = root.to_owned();
+    for name in Path::new(sub_path).components() {
+        directory.push(name);
+        if !directory.exists() {
+            std::fs::create_dir(&directory)?;
+            std::os::unix::fs::chown(&directory, None, Some(volume.gid()))?;
+            std::fs::set_permissions(&directory, volume.permissions())?;
+        }
+    }
+    Ok(())
 }
 
 fn make_empty(directory: &Path, group: Option<u32>) -> io::Result<()> {
@@ -163,7 +178,9 @@ fn make_empty(directory: &Path, group: Option<u32>) -> io::Result<()> {
     }
     std::fs::create_dir_all(directory)?;
     payload::give_to_group(directory, group)?;
-    std::fs::set_permissions(directory, PermissionsExt::from_mode(0o777))
+    // With the bit that makes new files the group's.
+    let mode = if group.is_some() { 0o2777 } else { 0o777 };
+    std::fs::set_permissions(directory, PermissionsExt::from_mode(mode))
 }
 
 fn check_host_path(host: &HostPathVolumeSource) -> Result<(), String> {
