@@ -23,16 +23,22 @@ use self::connect::Body;
 use self::kubelet::Kubelet;
 use crate::network::ClusterNetwork;
 
+/// Why a node could not be started, or a pod not be ended; names what it was about.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct NodeError(pub String);
 
+/// Which cluster's node, and where its pods are kept.
 pub struct NodeConfig {
-    /// The federation's home; pods live in `home/<cluster>/pods/<uid>`.
+    /// The federation's home, an absolute path; pods live in `home/<cluster>/pods/<uid>`.
     pub home: PathBuf,
+    /// The program that has the node's own processes as `internal NAME`; pods see it as `/usr/local/bin/isthmus`.
     pub executable: PathBuf,
+    /// The cluster's name; the node is `<cluster>-node`.
     pub cluster: String,
+    /// The federation's addresses.
     pub plan: AddressPlan,
+    /// Which of them are this cluster's.
     pub index: ClusterIndex,
 }
 
