@@ -9,6 +9,7 @@
 pub mod access_log;
 pub mod config;
 pub mod inspect;
+pub mod metrics;
 pub mod rbac;
 mod snapshot;
 #[cfg(test)]

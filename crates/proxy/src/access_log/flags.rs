@@ -124,7 +124,7 @@ impl Flag {
 }
 
 /// A set of flags; displays as Envoy writes it, `UF,URX` or `-`.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Flags(u32);
 
 impl Flags {

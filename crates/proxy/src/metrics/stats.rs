@@ -1,0 +1,146 @@
+//! Envoy's statistics, by subject.
+
+use super::{Counter, Gauge, Kind, Stats};
+
+/// Declares a set of statistics; each name is Envoy's, as it follows the name of the subject.
+macro_rules! stats {
+    ($(#[$about:meta])* $type:ident { $($(#[$doc:meta])* $field:ident: $kind:ident $name:literal,)* }) => {
+        $(#[$about])*
+        #[derive(Debug, Default)]
+        pub struct $type {
+            $($(#[$doc])* pub $field: $kind,)*
+        }
+
+        impl Stats for $type {
+            fn visit(&self, tell: &mut dyn FnMut(&'static str, Kind, u64)) {
+                $(tell($name, Kind::$kind, self.$field.get());)*
+            }
+        }
+    };
+}
+
+pub(super) use stats;
+
+stats! {
+    /// Of a listener, after `listener.<address>.`.
+    ListenerStats {
+        /// Connections that were accepted.
+        cx_total: Counter "downstream_cx_total",
+        /// Connections that have ended.
+        cx_destroy: Counter "downstream_cx_destroy",
+        /// Connections that are open.
+        cx_active: Gauge "downstream_cx_active",
+        /// Connections that are with the listener filters.
+        pre_cx_active: Gauge "downstream_pre_cx_active",
+        /// Connections with which the listener filters took too long.
+        pre_cx_timeout: Counter "downstream_pre_cx_timeout",
+        /// Connections that no chain took.
+        no_filter_chain_match: Counter "no_filter_chain_match",
+        /// Handshakes that succeeded.
+        ssl_handshake: Counter "ssl.handshake",
+        /// Handshakes that failed for a reason other than the peer's certificate.
+        ssl_connection_error: Counter "ssl.connection_error",
+        /// Handshakes without the certificate that was required.
+        ssl_fail_verify_no_cert: Counter "ssl.fail_verify_no_cert",
+        /// Handshakes with a certificate from nobody who is trusted.
+        ssl_fail_verify_error: Counter "ssl.fail_verify_error",
+        /// Handshakes with a certificate without the demanded name.
+        ssl_fail_verify_san: Counter "ssl.fail_verify_san",
+        /// Connections that began with a ClientHello.
+        tls_found: Counter "tls_inspector.tls_found",
+        /// Connections that did not.
+        tls_not_found: Counter "tls_inspector.tls_not_found",
+        /// ClientHellos that were too long.
+        client_hello_too_large: Counter "tls_inspector.client_hello_too_large",
+        /// ClientHellos with application protocols.
+        alpn_found: Counter "tls_inspector.alpn_found",
+        /// ClientHellos with a server name.
+        sni_found: Counter "tls_inspector.sni_found",
+    }
+}
+
+stats! {
+    /// Of a cluster, after `cluster.<name>.`.
+    ClusterStats {
+        /// Connections that were begun.
+        cx_total: Counter "upstream_cx_total",
+        /// Connections that are open.
+        cx_active: Gauge "upstream_cx_active",
+        /// Connections that have ended.
+        cx_destroy: Counter "upstream_cx_destroy",
+        /// Connections that the endpoint ended.
+        cx_destroy_remote: Counter "upstream_cx_destroy_remote",
+        /// Connections that this proxy ended.
+        cx_destroy_local: Counter "upstream_cx_destroy_local",
+        /// Connections that did not come about.
+        cx_connect_fail: Counter "upstream_cx_connect_fail",
+        /// Connections that took too long to come about.
+        cx_connect_timeout: Counter "upstream_cx_connect_timeout",
+        /// Downstream connections for which all attempts were used up.
+        cx_connect_attempts_exceeded: Counter "upstream_cx_connect_attempts_exceeded",
+        /// Connections that a circuit breaker refused.
+        cx_overflow: Counter "upstream_cx_overflow",
+        /// Downstream connections for which no endpoint was there.
+        cx_none_healthy: Counter "upstream_cx_none_healthy",
+        /// Connections that were silent for too long.
+        cx_idle_timeout: Counter "upstream_cx_idle_timeout",
+        /// Bytes from endpoints.
+        rx_bytes: Counter "upstream_cx_rx_bytes_total",
+        /// Bytes to endpoints.
+        tx_bytes: Counter "upstream_cx_tx_bytes_total",
+        /// Connections that wait for an upstream connection.
+        pending_active: Gauge "upstream_rq_pending_active",
+        /// Connections that could not wait because too many did.
+        pending_overflow: Counter "upstream_rq_pending_overflow",
+        /// Times that health was disregarded because too few endpoints were healthy.
+        lb_healthy_panic: Counter "lb_healthy_panic",
+        /// Handshakes that succeeded.
+        ssl_handshake: Counter "ssl.handshake",
+        /// Handshakes that failed for a reason other than the endpoint's certificate.
+        ssl_connection_error: Counter "ssl.connection_error",
+        /// Handshakes with a certificate from nobody who is trusted.
+        ssl_fail_verify_error: Counter "ssl.fail_verify_error",
+        /// Handshakes with a certificate without the demanded name.
+        ssl_fail_verify_san: Counter "ssl.fail_verify_san",
+        /// Endpoints that are out of rotation.
+        ejections_active: Gauge "outlier_detection.ejections_active",
+        /// Times that an endpoint was taken out of rotation.
+        ejections_total: Counter "outlier_detection.ejections_enforced_total",
+    }
+}
+
+stats! {
+    /// Of TCP proxies, after `tcp.<prefix>.`.
+    TcpStats {
+        /// Connections.
+        cx_total: Counter "downstream_cx_total",
+        /// Connections whose cluster does not exist.
+        cx_no_route: Counter "downstream_cx_no_route",
+        /// Bytes from downstream.
+        rx_bytes: Counter "downstream_cx_rx_bytes_total",
+        /// Bytes to downstream.
+        tx_bytes: Counter "downstream_cx_tx_bytes_total",
+        /// Connections that were silent for too long.
+        idle_timeout: Counter "idle_timeout",
+        /// Connections that lived for too long.
+        max_duration: Counter "max_downstream_connection_duration",
+        /// Times that downstream was not read because upstream was slow.
+        rx_paused: Counter "downstream_flow_control_paused_reading_total",
+        /// Times that it was read again.
+        rx_resumed: Counter "downstream_flow_control_resumed_reading_total",
+    }
+}
+
+stats! {
+    /// Of RBAC filters, after `<prefix>rbac.`.
+    RbacStats {
+        /// Connections that were allowed.
+        allowed: Counter "allowed",
+        /// Connections that were denied.
+        denied: Counter "denied",
+        /// Connections that the shadow rules would have allowed.
+        shadow_allowed: Counter "shadow_allowed",
+        /// Connections that the shadow rules would have denied.
+        shadow_denied: Counter "shadow_denied",
+    }
+}

@@ -1,0 +1,92 @@
+//! Numbers as text, for Prometheus and as Envoy's `/stats` has them.
+
+use std::fmt::Write;
+use std::sync::Arc;
+
+use super::{Kind, Sample, Scope};
+
+/// The exposition in Prometheus' text format: by metric, each with its type.
+pub fn prometheus_text(samples: &[Sample]) -> String {
+    let mut lines: Vec<(String, Kind, String, u64)> = samples
+        .iter()
+        .map(|s| (prometheus_name(&s.scope, s.name), s.kind, prometheus_labels(&s.scope), s.value))
+        .collect();
+    lines.sort();
+    let mut text = String::new();
+    let mut last = "";
+    for (name, kind, labels, value) in &lines {
+        if name != last {
+            let kind = if *kind == Kind::Counter { "counter" } else { "gauge" };
+            text.push_str(&format!("# TYPE {name} {kind}\n"));
+        }
+        text.push_str(&format!("{name}{{{labels}}} {}\n", shown(*value)));
+        last = name;
+    }
+    text
+}
+
+/// Envoy's `/stats`: a line for each number, in the order of their names.
+pub fn envoy_text(samples: &[Sample]) -> String {
+    let mut lines: Vec<String> =
+        samples.iter().map(|s| format!("{}: {}\n", envoy_name(&s.scope, s.name), shown(s.value))).collect();
+    lines.sort();
+    lines.concat()
+}
+
+/// A gauge that was read while a connection changed hands may be below zero for a moment.
+fn shown(value: u64) -> u64 {
+    if value > i64::MAX.cast_unsigned() { 0 } else { value }
+}
+
+fn prometheus_name(scope: &Scope, name: &str) -> String {
+    let name = match scope {
+        Scope::Server => format!("envoy_server_{name}"),
+        Scope::Listener(_) => format!("envoy_listener_{name}"),
+        Scope::Cluster(_) => format!("envoy_cluster_{name}"),
+        Scope::Tcp(_) => format!("envoy_tcp_{name}"),
+        Scope::Rbac(prefix) => format!("envoy_{prefix}rbac_{name}"),
+        Scope::Istio(_) => name.to_owned(),
+    };
+    name.replace(|c: char| !c.is_ascii_alphanumeric(), "_")
+}
+
+fn prometheus_labels(scope: &Scope) -> String {
+    let one = |name: &str, value: &Arc<str>| format!("{name}=\"{}\"", escaped(value));
+    match scope {
+        Scope::Server | Scope::Rbac(_) => String::new(),
+        Scope::Listener(address) => one("envoy_listener_address", address),
+        Scope::Cluster(name) => one("envoy_cluster_name", name),
+        Scope::Tcp(prefix) => one("envoy_tcp_prefix", prefix),
+        Scope::Istio(labels) => {
+            let mut text = String::new();
+            labels.visit(&mut |name, value| {
+                let comma = if text.is_empty() { "" } else { "," };
+                write!(text, "{comma}{name}=\"{}\"", escaped(value)).expect("a buffer in memory takes all");
+            });
+            text
+        }
+    }
+}
+
+fn escaped(value: &str) -> String {
+    value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
+}
+
+fn envoy_name(scope: &Scope, name: &str) -> String {
+    // Envoy replaces colons, because lines are split at them.
+    let subject = |subject: &Arc<str>| subject.replace(':', "_");
+    match scope {
+        Scope::Server => format!("server.{name}"),
+        Scope::Listener(address) => format!("listener.{}.{name}", subject(address)),
+        Scope::Cluster(cluster) => format!("cluster.{}.{name}", subject(cluster)),
+        Scope::Tcp(prefix) => format!("tcp.{}.{name}", subject(prefix)),
+        Scope::Rbac(prefix) => format!("{}rbac.{name}", subject(prefix)),
+        Scope::Istio(labels) => {
+            let mut text = format!("istiocustom.{name}");
+            labels.visit(&mut |label, value| {
+                write!(text, ".{label}.{}", value.replace(':', "_")).expect("a buffer in memory takes all");
+            });
+            text
+        }
+    }
+}
