@@ -11,6 +11,7 @@ pub mod config;
 pub mod inspect;
 pub mod metrics;
 pub mod rbac;
+pub mod select;
 mod snapshot;
 #[cfg(test)]
 mod tests;
