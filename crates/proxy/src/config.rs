@@ -10,6 +10,8 @@ mod access_log;
 mod address;
 mod chain_index;
 mod cluster;
+mod data_source;
+mod discovery;
 mod endpoint;
 mod field;
 mod filter_chain;
@@ -28,7 +30,8 @@ mod validation;
 
 pub use access_log::{AccessLog, Sink};
 pub use chain_index::{ChainIndex, ConnectionFacts};
-pub use cluster::{Cluster, Discovery, Dns, DnsFamily, Limits, LoadBalancer, Socket, SocketMatch};
+pub use cluster::{Cluster, Limits, LoadBalancer, Socket, SocketMatch};
+pub use discovery::{Discovery, Dns, DnsFamily};
 pub use endpoint::{Endpoint, EndpointAddress, Health, LoadAssignment, Locality, LocalityEndpoints};
 pub use field::Rejected;
 pub use filter_chain::{ChainMatch, FilterChain, ServerName, SourceType, TransportProtocol};

@@ -118,6 +118,7 @@ impl Snapshot {
             next.drop_unwanted(&self.wanted());
         }
         next.promote(|missing| missing.is_empty());
+        next.index(self);
         (next, refusals)
     }
 
@@ -127,6 +128,7 @@ impl Snapshot {
     pub fn without_warming(&self) -> Snapshot {
         let mut next = self.clone();
         next.promote(|_| true);
+        next.index(self);
         next
     }
 
@@ -336,13 +338,12 @@ impl Snapshot {
         if !listeners.is_empty() {
             Arc::make_mut(&mut self.listeners).promote(&listeners);
         }
-        let active = self.listeners.active();
-        let stale = active.len() != self.addresses.len()
-            || active.values().any(|l| {
-                let at = self.addresses.get(&l.config.address);
-                !at.is_some_and(|other| Arc::ptr_eq(other, &l.config))
-            });
-        if stale {
+    }
+
+    /// Indexes the listeners anew if they are not those of `last`.
+    fn index(&mut self, last: &Snapshot) {
+        if !Arc::ptr_eq(&self.listeners, &last.listeners) {
+            let active = self.listeners.active();
             self.addresses = Arc::new(active.values().map(|l| (l.config.address, l.config.clone())).collect());
         }
     }

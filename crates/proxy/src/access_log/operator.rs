@@ -9,8 +9,8 @@ use super::{Entry, Flag};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Operator {
     StartTime,
-    /// Something that only a request or response has.
-    Http,
+    /// Something that a connection never has, such as a request's header.
+    Absent,
     ResponseCode,
     ResponseFlags,
     ResponseFlagsLong,
@@ -46,15 +46,15 @@ pub(super) enum Part {
 /// The operators that take no argument.
 const PLAIN: &[(&str, Operator)] = &[
     ("START_TIME", Operator::StartTime),
-    ("PROTOCOL", Operator::Http),
-    ("RESPONSE_CODE_DETAILS", Operator::Http),
-    ("ROUTE_NAME", Operator::Http),
-    ("VIRTUAL_CLUSTER_NAME", Operator::Http),
-    ("REQUEST_DURATION", Operator::Http),
-    ("RESPONSE_DURATION", Operator::Http),
-    ("RESPONSE_TX_DURATION", Operator::Http),
-    ("GRPC_STATUS", Operator::Http),
-    ("GRPC_STATUS_NUMBER", Operator::Http),
+    ("PROTOCOL", Operator::Absent),
+    ("RESPONSE_CODE_DETAILS", Operator::Absent),
+    ("ROUTE_NAME", Operator::Absent),
+    ("VIRTUAL_CLUSTER_NAME", Operator::Absent),
+    ("REQUEST_DURATION", Operator::Absent),
+    ("RESPONSE_DURATION", Operator::Absent),
+    ("RESPONSE_TX_DURATION", Operator::Absent),
+    ("GRPC_STATUS", Operator::Absent),
+    ("GRPC_STATUS_NUMBER", Operator::Absent),
     ("RESPONSE_CODE", Operator::ResponseCode),
     ("RESPONSE_FLAGS", Operator::ResponseFlags),
     ("RESPONSE_FLAGS_LONG", Operator::ResponseFlagsLong),
@@ -90,8 +90,9 @@ const PLAIN: &[(&str, Operator)] = &[
     ("CONNECTION_ID", Operator::ConnectionId),
 ];
 
-/// The operators with an argument whose value a connection never has.
-const HTTP: &[&str] = &["REQ", "RESP", "TRAILER"];
+/// The operators with an argument whose value a connection never has: what belongs to a request or response, and what
+/// filters note that this proxy does not have.
+const ABSENT: &[&str] = &["REQ", "RESP", "TRAILER", "DYNAMIC_METADATA", "FILTER_STATE", "UPSTREAM_FILTER_STATE"];
 
 impl Operator {
     /// The operator that `command` names, which stood between percent signs. The error is a clause.
@@ -101,8 +102,8 @@ impl Operator {
             let closed = rest.rsplit_once(')').is_some_and(|(_, limit)| {
                 limit.strip_prefix(':').map_or(limit.is_empty(), |digits| digits.parse::<u32>().is_ok())
             });
-            if HTTP.contains(&name) && closed {
-                return Ok(Operator::Http);
+            if ABSENT.contains(&name) && closed {
+                return Ok(Operator::Absent);
             }
         }
         let known = PLAIN.iter().find(|(name, _)| *name == command).map(|(_, operator)| *operator);
@@ -128,7 +129,7 @@ impl Operator {
     /// Writes the value, if there is one; returns whether there is.
     pub(super) fn write(self, entry: &Entry<'_>, out: &mut impl Write) -> Result<bool, fmt::Error> {
         match self {
-            Operator::Http => Ok(false),
+            Operator::Absent => Ok(false),
             Operator::StartTime => start_time(entry, out),
             Operator::ResponseCode => number(out, 0),
             Operator::ResponseFlags => flags(entry, out, Flag::short),

@@ -14,6 +14,7 @@ use envoy::envoy::extensions::access_loggers::stream::v3::stderr_access_log::Acc
 use envoy::envoy::extensions::access_loggers::stream::v3::stdout_access_log::AccessLogFormat as StdoutFormat;
 use envoy::envoy::extensions::access_loggers::stream::v3::{StderrAccessLog, StdoutAccessLog};
 
+use super::data_source::bytes;
 use super::field::{Checked, Path, fields};
 use crate::access_log::{Flag, Flags, Format};
 
@@ -88,9 +89,7 @@ fn file(at: &Path<'_>, message: FileAccessLog) -> Checked<(Sink, Option<Format>)
     let format = match access_log_format {
         None => None,
         Some(FileFormat::LogFormat(format)) => Some(substitution(&at.field("log_format"), format)?),
-        Some(FileFormat::Format(text)) => {
-            Some(Format::text(&text, false).map_err(|reason| at.field("format").reject(reason))?)
-        }
+        Some(FileFormat::Format(text)) => Some(text_format(&at.field("format"), &text, false)?),
         Some(FileFormat::JsonFormat(_)) => return Err(at.field("json_format").reject("use log_format")),
         Some(FileFormat::TypedJsonFormat(_)) => return Err(at.field("typed_json_format").reject("use log_format")),
     };
@@ -102,14 +101,20 @@ fn substitution(at: &Path<'_>, message: SubstitutionFormatString) -> Checked<For
     fields!(at, message => SubstitutionFormatString { omit_empty_values, format } refuse { formatters }
         ignore { content_type, json_format_options });
     match at.required(format)? {
-        Wire::TextFormat(text) => {
-            Format::text(&text, omit_empty_values).map_err(|reason| at.field("text_format").reject(reason))
+        Wire::TextFormat(text) => text_format(&at.field("text_format"), &text, omit_empty_values),
+        Wire::TextFormatSource(source) => {
+            let at = at.field("text_format_source");
+            let text = String::from_utf8(bytes(&at, source)?).map_err(|_| at.reject("is not UTF-8"))?;
+            text_format(&at, &text, omit_empty_values)
         }
         Wire::JsonFormat(fields) => {
             Format::json(&fields, omit_empty_values).map_err(|reason| at.field("json_format").reject(reason))
         }
-        Wire::TextFormatSource(_) => Err(at.field("text_format_source").reject("is not supported")),
     }
+}
+
+fn text_format(at: &Path<'_>, text: &str, omit_empty: bool) -> Checked<Format> {
+    Format::text(text, omit_empty).map_err(|reason| at.reject(reason))
 }
 
 fn flags(at: &Path<'_>, filter: v3::AccessLogFilter) -> Checked<Flags> {

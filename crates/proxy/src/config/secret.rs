@@ -3,8 +3,6 @@
 use std::fmt;
 use std::sync::Arc;
 
-use envoy::envoy::config::core::v3::DataSource;
-use envoy::envoy::config::core::v3::data_source::Specifier;
 use envoy::envoy::extensions::transport_sockets::tls::v3;
 use envoy::envoy::extensions::transport_sockets::tls::v3::secret::Type;
 use rustls::crypto::aws_lc_rs;
@@ -12,6 +10,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
 
+use super::data_source::{bytes, pem_items};
 use super::field::{Checked, Path, Rejected, fields};
 use super::validation::{self, ValidationContext};
 
@@ -72,30 +71,10 @@ pub(super) fn certificate(at: &Path<'_>, message: v3::TlsCertificate) -> Checked
             signed_certificate_timestamp, tls_params });
     let (chain_at, key_at) = (at.field("certificate_chain"), at.field("private_key"));
     let chain: Vec<CertificateDer<'static>> = pem_items(&chain_at, chain_at.required(certificate_chain)?)?;
-    let text = inline(&key_at, key_at.required(private_key)?)?;
+    let text = bytes(&key_at, key_at.required(private_key)?)?;
     // The cause is not repeated: it might quote the key.
     let key = PrivateKeyDer::from_pem_slice(&text).map_err(|_| key_at.reject("is not a private key in PEM"))?;
     let certified = CertifiedKey::from_der(chain, key, &aws_lc_rs::default_provider())
         .map_err(|e| key_at.reject(format_args!("cannot be used with the certificate: {e}")))?;
     Ok(TlsCertificate { certified: Arc::new(certified) })
-}
-
-/// The items in a PEM file, of which there must be one.
-pub(super) fn pem_items<T: PemObject>(at: &Path<'_>, source: DataSource) -> Checked<Vec<T>> {
-    let text = inline(at, source)?;
-    let items: Vec<T> =
-        T::pem_slice_iter(&text).collect::<Result<_, _>>().map_err(|e| at.reject(format_args!("is not PEM: {e}")))?;
-    if items.is_empty() { Err(at.reject("has no usable item in PEM")) } else { Ok(items) }
-}
-
-fn inline(at: &Path<'_>, source: DataSource) -> Checked<Vec<u8>> {
-    fields!(at, source => DataSource { specifier } refuse { watched_directory });
-    match at.required(specifier)? {
-        Specifier::InlineBytes(bytes) => Ok(bytes),
-        Specifier::InlineString(text) => Ok(text.into_bytes()),
-        Specifier::Filename(_) => Err(at.field("filename").reject("is not supported; send a secret")),
-        Specifier::EnvironmentVariable(_) => {
-            Err(at.field("environment_variable").reject("is not supported; send a secret"))
-        }
-    }
 }

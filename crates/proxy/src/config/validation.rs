@@ -13,8 +13,8 @@ use envoy::envoy::extensions::transport_sockets::tls::v3::spiffe_cert_validator_
 use envoy::envoy::extensions::transport_sockets::tls::v3::subject_alt_name_matcher::SanType;
 use rustls::pki_types::{CertificateDer, CertificateRevocationListDer};
 
+use super::data_source::pem_items;
 use super::field::{Checked, Path, fields};
-use super::secret::pem_items;
 use super::string_match::StringMatch;
 use super::tls::{SecretRef, secret_ref};
 
