@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
+use nix::sys::signal::SigSet;
 
 use crate::output::{self, Format};
 use crate::{cluster, down, image, kubeconfig, run, status, up};
@@ -112,14 +113,21 @@ pub(crate) fn main() -> ExitCode {
             Ok(ExitCode::SUCCESS)
         }
         Command::Sample { name, args } => Ok(samples::main(&name, args)),
-        Command::Internal { name, args } if name == "cluster" => cluster::main(&args),
-        Command::Internal { name, args } => {
-            output::log();
-            Ok(node::internal(&name, &args))
-        }
+        Command::Internal { name, args } => internal(&name, &args),
     };
     result.unwrap_or_else(|error| {
         output::error(&error);
         ExitCode::from(FAILED)
     })
+}
+
+/// The federation's own processes. Whoever starts one may have signals blocked, which it would inherit and then never
+/// hear that it is to end.
+fn internal(name: &str, args: &[String]) -> anyhow::Result<ExitCode> {
+    SigSet::empty().thread_set_mask()?;
+    if name == "cluster" {
+        return cluster::main(args);
+    }
+    output::log();
+    Ok(node::internal(name, args))
 }
