@@ -234,8 +234,8 @@ pub struct OutlierDetection {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct ClientTls {
-    /// The mode.
-    pub mode: ClientTlsMode,
+    /// The mode; unset is DISABLE, as the first of protobuf's values.
+    pub mode: Option<ClientTlsMode>,
     /// The file of the client's certificate chain.
     #[serde(alias = "client_certificate")]
     pub client_certificate: String,
@@ -259,11 +259,10 @@ pub struct ClientTls {
 }
 
 /// How connections are encrypted.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum ClientTlsMode {
     /// Not at all.
-    #[default]
     Disable,
     /// TLS; only the server has a certificate.
     Simple,

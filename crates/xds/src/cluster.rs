@@ -1,0 +1,253 @@
+//! Where a sidecar's connections go.
+
+mod traffic;
+mod transport;
+
+use std::collections::BTreeSet;
+
+use api::istio::{ClusterName, Hostname, Subset};
+use envoy::envoy::config::cluster::v3::circuit_breakers::Thresholds;
+use envoy::envoy::config::cluster::v3::cluster::{
+    ClusterDiscoveryType, DiscoveryType, DnsLookupFamily, EdsClusterConfig, LbPolicy,
+};
+use envoy::envoy::config::cluster::v3::{CircuitBreakers, Cluster};
+use envoy::envoy::config::core::v3::BindConfig;
+use envoy::envoy::config::endpoint::v3::ClusterLoadAssignment;
+use prost_types::{ListValue, Value, value};
+
+use crate::mesh::{Discovery, Endpoint, Mesh};
+use crate::policy::{Effective, Merged};
+use crate::scope::{Group, GroupPort, Scope};
+use crate::{Code, OutboundClass, Resources, endpoint, wire};
+
+/// Refuses every connection.
+pub(crate) const BLACK_HOLE: &str = "BlackHoleCluster";
+/// Lets connections pass to where they were going.
+pub(crate) const PASSTHROUGH: &str = "PassthroughCluster";
+/// The same, to the workload.
+pub(crate) const INBOUND_PASSTHROUGH: &str = "InboundPassthroughCluster";
+
+/// The source address of connections to the workload, by which their capture knows them.
+const INBOUND_SOURCE: &str = "127.0.0.6";
+
+/// The clusters of every service that may be called, and of their subsets.
+pub(crate) fn outbound(mesh: &Mesh, class: &OutboundClass, scope: &Scope<'_>, resources: &mut Resources) {
+    for (host, group) in &scope.groups {
+        let rule = mesh.destinations.of(class, host, group.namespace());
+        for port in group.ports().values() {
+            let called = Called { mesh, class, host, group, port, rule };
+            called.cluster(None, resources);
+            for subset in rule.iter().flat_map(|r| &r.subsets) {
+                called.cluster(Some(subset), resources);
+            }
+        }
+    }
+    insert(black_hole(), resources);
+    insert(passthrough(mesh, PASSTHROUGH), resources);
+}
+
+/// The clusters that every sidecar has for what comes in.
+pub(crate) fn inbound_fixed(mesh: &Mesh, resources: &mut Resources) {
+    insert(black_hole(), resources);
+    insert(to_workload(mesh, INBOUND_PASSTHROUGH), resources);
+}
+
+/// The cluster of a port of the workload.
+pub(crate) fn workload_port(mesh: &Mesh, port: u16, resources: &mut Resources) {
+    insert(to_workload(mesh, &ClusterName::inbound(port).to_string()), resources);
+}
+
+fn insert(cluster: Cluster, resources: &mut Resources) {
+    resources.clusters.insert(cluster.name.clone(), cluster);
+}
+
+fn black_hole() -> Cluster {
+    Cluster {
+        name: BLACK_HOLE.to_owned(),
+        cluster_discovery_type: Some(ClusterDiscoveryType::Type(DiscoveryType::Static.into())),
+        ..Cluster::default()
+    }
+}
+
+fn passthrough(mesh: &Mesh, name: &str) -> Cluster {
+    Cluster {
+        name: name.to_owned(),
+        connect_timeout: Some(wire::duration(mesh.config.connect_timeout)),
+        circuit_breakers: Some(unlimited()),
+        cluster_discovery_type: Some(ClusterDiscoveryType::Type(DiscoveryType::OriginalDst.into())),
+        lb_policy: LbPolicy::ClusterProvided.into(),
+        ..Cluster::default()
+    }
+}
+
+fn to_workload(mesh: &Mesh, name: &str) -> Cluster {
+    let source = BindConfig { source_address: Some(wire::socket_address(INBOUND_SOURCE, 0)), ..BindConfig::default() };
+    Cluster { upstream_bind_config: Some(source), ..passthrough(mesh, name) }
+}
+
+/// No limits: Istio sets none unless a destination rule does, where Envoy has its own.
+fn unlimited() -> CircuitBreakers {
+    CircuitBreakers {
+        thresholds: vec![Thresholds {
+            max_connections: Some(u32::MAX),
+            max_pending_requests: Some(u32::MAX),
+            max_requests: Some(u32::MAX),
+            max_retries: Some(u32::MAX),
+            track_remaining: true,
+            ..Thresholds::default()
+        }],
+        ..CircuitBreakers::default()
+    }
+}
+
+/// One port of a service, seen by a class of callers.
+struct Called<'a> {
+    mesh: &'a Mesh,
+    class: &'a OutboundClass,
+    host: &'a Hostname,
+    group: &'a Group<'a>,
+    port: &'a GroupPort<'a>,
+    rule: Option<&'a Merged>,
+}
+
+impl Called<'_> {
+    fn cluster(&self, subset: Option<&Subset>, resources: &mut Resources) {
+        let number = self.port.port.number;
+        let name = ClusterName::outbound(number, subset.map_or("", |s| &s.name), self.host.as_str());
+        let policy = self.rule.map(|r| r.policy(subset, number)).unwrap_or_default();
+        let mut cluster = Cluster {
+            name: name.to_string(),
+            connect_timeout: Some(wire::duration(self.mesh.config.connect_timeout)),
+            circuit_breakers: Some(unlimited()),
+            metadata: Some(wire::metadata("istio", self.facts(subset))),
+            ..Cluster::default()
+        };
+        traffic::apply(&policy, &self.mesh.config, &mut cluster);
+        let endpoints = self.endpoints(subset);
+        self.discover(&policy, &endpoints, &mut cluster, resources);
+        let original = cluster.lb_policy == i32::from(LbPolicy::ClusterProvided);
+        self.transport(&name, &policy, original, &mut cluster, resources);
+        insert(cluster, resources);
+    }
+
+    fn endpoints(&self, subset: Option<&Subset>) -> Vec<&Endpoint> {
+        let wanted = |e: &&&Endpoint| subset.is_none_or(|s| api::istio::includes(&e.workload.labels, &s.labels));
+        self.port.endpoints.iter().filter(wanted).copied().collect()
+    }
+
+    fn discover(&self, policy: &Effective, endpoints: &[&Endpoint], cluster: &mut Cluster, resources: &mut Resources) {
+        let localities = endpoint::localities(self.mesh, self.class, policy, endpoints);
+        if localities.weighted {
+            traffic::weigh_localities(cluster);
+        }
+        let mut assignment = ClusterLoadAssignment {
+            cluster_name: cluster.name.clone(),
+            endpoints: localities.endpoints,
+            ..ClusterLoadAssignment::default()
+        };
+        let by_caller = cluster.lb_policy == i32::from(LbPolicy::ClusterProvided);
+        let kind = match self.port.service.discovery {
+            _ if by_caller => DiscoveryType::OriginalDst,
+            Discovery::Headless | Discovery::Caller => DiscoveryType::OriginalDst,
+            Discovery::Known => DiscoveryType::Eds,
+            Discovery::Dns { all: true } => DiscoveryType::StrictDns,
+            Discovery::Dns { all: false } => DiscoveryType::LogicalDns,
+        };
+        cluster.cluster_discovery_type = Some(ClusterDiscoveryType::Type(kind.into()));
+        match kind {
+            DiscoveryType::OriginalDst => {
+                cluster.lb_policy = LbPolicy::ClusterProvided.into();
+                cluster.lb_config = None;
+                cluster.common_lb_config = None;
+                cluster.outlier_detection = None;
+            }
+            DiscoveryType::Eds => {
+                cluster.eds_cluster_config =
+                    Some(EdsClusterConfig { eds_config: Some(wire::ads()), service_name: cluster.name.clone() });
+                resources.endpoints.insert(cluster.name.clone(), assignment);
+            }
+            _ => {
+                self.resolve(cluster);
+                if kind == DiscoveryType::LogicalDns {
+                    self.first_only(&mut assignment, resources);
+                }
+                if kind == DiscoveryType::LogicalDns && assignment.endpoints.is_empty() {
+                    // Envoy takes a name there, or nothing.
+                    cluster.cluster_discovery_type = Some(ClusterDiscoveryType::Type(DiscoveryType::StrictDns.into()));
+                }
+                cluster.load_assignment = Some(assignment);
+            }
+        }
+    }
+
+    #[expect(deprecated, reason = "what replaces these fields is an extension of clusters that not every Envoy has")]
+    fn resolve(&self, cluster: &mut Cluster) {
+        cluster.dns_refresh_rate = Some(wire::duration(self.mesh.config.dns_refresh_rate));
+        cluster.respect_dns_ttl = true;
+        cluster.dns_lookup_family = DnsLookupFamily::V4Only.into();
+    }
+
+    /// A cluster that uses the first address of a name takes one name.
+    fn first_only(&self, assignment: &mut ClusterLoadAssignment, resources: &mut Resources) {
+        let count: usize = assignment.endpoints.iter().map(|l| l.lb_endpoints.len()).sum();
+        if count > 1 {
+            let message = "there must only be 0 or 1 endpoint for resolution mode DNS_ROUND_ROBIN; the first is used";
+            let found = self.port.service.object.error("spec.endpoints", Code::InvalidValue, message);
+            resources.diagnostics.insert(found);
+        }
+        assignment.endpoints.truncate(1);
+        assignment.endpoints.iter_mut().for_each(|l| l.lb_endpoints.truncate(1));
+    }
+
+    fn transport(
+        &self,
+        name: &ClusterName,
+        policy: &Effective,
+        original: bool,
+        cluster: &mut Cluster,
+        resources: &mut Resources,
+    ) {
+        let peers = self.mesh.peers.of_namespace(self.group.namespace());
+        let choice = transport::Choice {
+            mesh: &self.mesh.config,
+            name,
+            external: self.port.service.external,
+            original,
+            peers,
+            names: self.server_names(),
+        };
+        choice.apply(policy.tls.as_ref(), cluster, resources);
+    }
+
+    /// The names of which a server has one: what the service says, or the identities of its endpoints in every trust
+    /// domain of the mesh. One endpoint of which nothing is known leaves it open who the server is.
+    fn server_names(&self) -> Vec<String> {
+        if !self.port.service.names.is_empty() {
+            return self.port.service.names.clone();
+        }
+        let config = &self.mesh.config;
+        let domains: Vec<_> = [&config.trust_domain].into_iter().chain(&config.trust_domain_aliases).collect();
+        let workloads = self.port.endpoints.iter().map(|e| &e.workload);
+        let accounts: BTreeSet<_> = workloads.map(|w| (&w.namespace, &w.service_account)).collect();
+        let known = accounts.into_iter().filter(|(_, account)| !account.is_empty());
+        let identities = known.flat_map(|(namespace, account)| {
+            domains.iter().map(move |domain| format!("spiffe://{domain}/ns/{namespace}/sa/{account}"))
+        });
+        identities.collect::<BTreeSet<String>>().into_iter().collect()
+    }
+
+    /// What telemetry says of the service.
+    fn facts(&self, subset: Option<&Subset>) -> prost_types::Struct {
+        let service = wire::fields([
+            ("host", wire::text(self.host.as_str())),
+            ("name", wire::text(self.port.service.object.name.as_str())),
+            ("namespace", wire::text(self.group.namespace())),
+        ]);
+        let services = ListValue { values: vec![Value { kind: Some(value::Kind::StructValue(service)) }] };
+        let mut facts = wire::fields([("services", Value { kind: Some(value::Kind::ListValue(services)) })]);
+        if let Some(subset) = subset {
+            facts.fields.insert("subset".to_owned(), wire::text(subset.name.as_str()));
+        }
+        facts
+    }
+}

@@ -1,0 +1,91 @@
+//! What a destination rule says of load, connections and failures.
+
+use api::istio::{KeepAlive, MeshConfig, OutlierDetection, SimpleLoadBalancer, TcpPool};
+use envoy::envoy::config::cluster::v3::cluster::common_lb_config::{LocalityConfigSpecifier, LocalityWeightedLbConfig};
+use envoy::envoy::config::cluster::v3::cluster::{CommonLbConfig, LbPolicy};
+use envoy::envoy::config::cluster::v3::{self as proto, Cluster, UpstreamConnectionOptions};
+use envoy::envoy::config::core::v3::TcpKeepalive;
+use envoy::envoy::r#type::v3::Percent;
+
+use crate::policy::Effective;
+use crate::wire;
+
+pub(super) fn apply(policy: &Effective, mesh: &MeshConfig, cluster: &mut Cluster) {
+    let simple = policy.load_balancer.as_ref().map(|b| b.simple).unwrap_or_default();
+    cluster.lb_policy = match simple {
+        SimpleLoadBalancer::Unspecified | SimpleLoadBalancer::LeastConn | SimpleLoadBalancer::LeastRequest => {
+            LbPolicy::LeastRequest
+        }
+        SimpleLoadBalancer::Random => LbPolicy::Random,
+        SimpleLoadBalancer::RoundRobin => LbPolicy::RoundRobin,
+        SimpleLoadBalancer::Passthrough => LbPolicy::ClusterProvided,
+    }
+    .into();
+    let pool = policy.connection_pool.as_ref().and_then(|p| p.tcp.as_ref());
+    limit(pool, cluster);
+    let keepalive = pool.and_then(|p| p.tcp_keepalive).or(mesh.tcp_keepalive);
+    cluster.upstream_connection_options = keepalive.map(options);
+    if let Some(outliers) = &policy.outlier_detection {
+        cluster.outlier_detection = Some(detection(outliers));
+        let threshold = Percent { value: f64::from(outliers.min_health_percent.min(100)) };
+        let config = cluster.common_lb_config.get_or_insert_default();
+        config.healthy_panic_threshold = Some(threshold);
+    }
+}
+
+/// Lets the weights of localities count.
+pub(super) fn weigh_localities(cluster: &mut Cluster) {
+    let config: &mut CommonLbConfig = cluster.common_lb_config.get_or_insert_default();
+    config.locality_config_specifier =
+        Some(LocalityConfigSpecifier::LocalityWeightedLbConfig(LocalityWeightedLbConfig {}));
+}
+
+fn limit(pool: Option<&TcpPool>, cluster: &mut Cluster) {
+    let Some(pool) = pool else { return };
+    if let Some(timeout) = pool.connect_timeout.filter(|t| !t.0.is_zero()) {
+        cluster.connect_timeout = Some(wire::duration(timeout));
+    }
+    let thresholds = cluster.circuit_breakers.iter_mut().flat_map(|b| &mut b.thresholds);
+    if let Some(most) = pool.max_connections.filter(|most| *most > 0) {
+        thresholds.for_each(|t| t.max_connections = Some(most));
+    }
+}
+
+fn options(keepalive: KeepAlive) -> UpstreamConnectionOptions {
+    let seconds = |time: Option<api::istio::Duration>| {
+        let whole = time.map(|t| t.0.as_secs().max(1));
+        whole.map(|s| u32::try_from(s).unwrap_or(u32::MAX))
+    };
+    UpstreamConnectionOptions {
+        tcp_keepalive: Some(TcpKeepalive {
+            keepalive_probes: keepalive.probes,
+            keepalive_time: seconds(keepalive.time),
+            keepalive_interval: seconds(keepalive.interval),
+        }),
+        ..UpstreamConnectionOptions::default()
+    }
+}
+
+/// Envoy enforces a count only if told to, and a count of zero turns the check off.
+fn detection(outliers: &OutlierDetection) -> proto::OutlierDetection {
+    let enforce = |count: Option<u32>| count.map(|count| if count == 0 { 0 } else { 100 });
+    let positive = |count: Option<u32>| count.filter(|count| *count > 0);
+    let gateway = outliers.consecutive_gateway_errors.or(outliers.consecutive_errors);
+    let split = outliers.split_external_local_origin_errors;
+    let local = outliers.consecutive_local_origin_failures.filter(|_| split);
+    proto::OutlierDetection {
+        consecutive_5xx: positive(outliers.consecutive_5xx_errors),
+        enforcing_consecutive_5xx: enforce(outliers.consecutive_5xx_errors),
+        consecutive_gateway_failure: positive(gateway),
+        enforcing_consecutive_gateway_failure: enforce(gateway),
+        enforcing_success_rate: Some(0),
+        split_external_local_origin_errors: split,
+        consecutive_local_origin_failure: positive(local),
+        enforcing_consecutive_local_origin_failure: enforce(local),
+        enforcing_local_origin_success_rate: split.then_some(0),
+        interval: outliers.interval.filter(|t| !t.0.is_zero()).map(wire::duration),
+        base_ejection_time: outliers.base_ejection_time.filter(|t| !t.0.is_zero()).map(wire::duration),
+        max_ejection_percent: outliers.max_ejection_percent.map(|p| p.min(100)),
+        ..proto::OutlierDetection::default()
+    }
+}

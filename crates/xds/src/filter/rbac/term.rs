@@ -1,0 +1,256 @@
+//! What a rule asks of one attribute of a connection.
+
+use std::collections::BTreeSet;
+
+use api::istio::{Condition, Operation, Source, TrustDomain};
+use envoy::envoy::config::rbac::v3::permission::{self, Rule};
+use envoy::envoy::config::rbac::v3::principal::{self, Authenticated, Identifier};
+use envoy::envoy::config::rbac::v3::{Permission, Principal};
+use envoy::envoy::r#type::matcher::v3::StringMatcher;
+use envoy::envoy::r#type::matcher::v3::string_matcher::MatchPattern;
+
+use crate::{Code, wire};
+
+/// Why something cannot be held against connections.
+type Unusable = (Code, String);
+
+/// An attribute of a connection, or of a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Attribute {
+    Principal,
+    Namespace,
+    ServiceAccount,
+    PeerIp,
+    ClientIp,
+    DestinationIp,
+    DestinationPort,
+    ServerName,
+    /// Of a request.
+    Http,
+}
+
+impl Attribute {
+    fn of_key(key: &str) -> Option<Attribute> {
+        Some(match key {
+            "source.principal" => Attribute::Principal,
+            "source.namespace" => Attribute::Namespace,
+            "source.serviceAccount" => Attribute::ServiceAccount,
+            "source.ip" => Attribute::PeerIp,
+            "remote.ip" => Attribute::ClientIp,
+            "destination.ip" => Attribute::DestinationIp,
+            "destination.port" => Attribute::DestinationPort,
+            "connection.sni" => Attribute::ServerName,
+            key if key.starts_with("request.") => Attribute::Http,
+            _ => return None,
+        })
+    }
+
+    pub(super) fn is_of_caller(self) -> bool {
+        use Attribute::{ClientIp, Namespace, PeerIp, Principal, ServiceAccount};
+        matches!(self, Principal | Namespace | ServiceAccount | PeerIp | ClientIp)
+    }
+}
+
+/// One of the values must match, or none.
+#[derive(Debug)]
+pub(super) struct Term {
+    pub(super) field: String,
+    pub(super) attribute: Attribute,
+    values: Vec<String>,
+    negated: bool,
+}
+
+impl Term {
+    pub(super) fn of_source(field: &str, source: &Source) -> Vec<Term> {
+        use Attribute::{ClientIp, Http, Namespace, PeerIp, Principal, ServiceAccount};
+        let lists = [
+            ("principals", Principal, &source.principals, false),
+            ("notPrincipals", Principal, &source.not_principals, true),
+            ("requestPrincipals", Http, &source.request_principals, false),
+            ("notRequestPrincipals", Http, &source.not_request_principals, true),
+            ("namespaces", Namespace, &source.namespaces, false),
+            ("notNamespaces", Namespace, &source.not_namespaces, true),
+            ("serviceAccounts", ServiceAccount, &source.service_accounts, false),
+            ("notServiceAccounts", ServiceAccount, &source.not_service_accounts, true),
+            ("ipBlocks", PeerIp, &source.ip_blocks, false),
+            ("notIpBlocks", PeerIp, &source.not_ip_blocks, true),
+            ("remoteIpBlocks", ClientIp, &source.remote_ip_blocks, false),
+            ("notRemoteIpBlocks", ClientIp, &source.not_remote_ip_blocks, true),
+        ];
+        Term::of_lists(field, lists)
+    }
+
+    pub(super) fn of_operation(field: &str, operation: &Operation) -> Vec<Term> {
+        use Attribute::{DestinationPort, Http};
+        let lists = [
+            ("hosts", Http, &operation.hosts, false),
+            ("notHosts", Http, &operation.not_hosts, true),
+            ("ports", DestinationPort, &operation.ports, false),
+            ("notPorts", DestinationPort, &operation.not_ports, true),
+            ("methods", Http, &operation.methods, false),
+            ("notMethods", Http, &operation.not_methods, true),
+            ("paths", Http, &operation.paths, false),
+            ("notPaths", Http, &operation.not_paths, true),
+        ];
+        Term::of_lists(field, lists)
+    }
+
+    pub(super) fn of_condition(field: &str, condition: &Condition) -> Result<Vec<Term>, Unusable> {
+        let key = condition.key.as_str();
+        let unknown = || (Code::InvalidValue, format!("{key:?} is not a key that connections have"));
+        let attribute = Attribute::of_key(key).ok_or_else(unknown)?;
+        if condition.values.is_empty() && condition.not_values.is_empty() {
+            let message = format!("at least one of values or notValues must be set for key {key}");
+            return Err((Code::InvalidValue, message));
+        }
+        let lists =
+            [("values", attribute, &condition.values, false), ("notValues", attribute, &condition.not_values, true)];
+        Ok(Term::of_lists(field, lists))
+    }
+
+    fn of_lists<const N: usize>(field: &str, lists: [(&str, Attribute, &Vec<String>, bool); N]) -> Vec<Term> {
+        let given = lists.into_iter().filter(|(_, _, values, _)| !values.is_empty());
+        let term = |(name, attribute, values, negated): (&str, Attribute, &Vec<String>, bool)| Term {
+            field: format!("{field}.{name}"),
+            attribute,
+            values: values.clone(),
+            negated,
+        };
+        given.map(term).collect()
+    }
+
+    /// The term as a condition on the caller. `namespace` is the policy's; `domains` stand for one another.
+    pub(super) fn principal(&self, namespace: &str, domains: &BTreeSet<&TrustDomain>) -> Result<Principal, Unusable> {
+        let mut any = Vec::new();
+        for value in &self.values {
+            match self.attribute {
+                Attribute::Principal => {
+                    any.extend(same_identities(value, domains).iter().map(|v| authenticated(identity(v))));
+                }
+                Attribute::Namespace => {
+                    any.push(authenticated(wire::regex(format!(".*/ns/{}/.*", pattern(value)))));
+                }
+                Attribute::ServiceAccount => any.push(authenticated(account(value, namespace)?)),
+                Attribute::PeerIp => any.push(caller(Identifier::DirectRemoteIp(cidr(value)?))),
+                Attribute::ClientIp => any.push(caller(Identifier::RemoteIp(cidr(value)?))),
+                _ => return Err(self.only_http()),
+            }
+        }
+        let any = match <[Principal; 1]>::try_from(any) {
+            Ok([one]) => one,
+            Err(ids) => caller(Identifier::OrIds(principal::Set { ids })),
+        };
+        Ok(if self.negated { not_principal(any) } else { any })
+    }
+
+    /// The term as a condition on the destination.
+    pub(super) fn permission(&self) -> Result<Permission, Unusable> {
+        let mut any = Vec::new();
+        for value in &self.values {
+            any.push(operation(match self.attribute {
+                Attribute::DestinationPort => Rule::DestinationPort(port(value)?),
+                Attribute::DestinationIp => Rule::DestinationIp(cidr(value)?),
+                Attribute::ServerName => Rule::RequestedServerName(text(value, "")),
+                _ => return Err(self.only_http()),
+            }));
+        }
+        let any = match <[Permission; 1]>::try_from(any) {
+            Ok([one]) => one,
+            Err(rules) => operation(Rule::OrRules(permission::Set { rules })),
+        };
+        Ok(if self.negated { not_permission(any) } else { any })
+    }
+
+    fn only_http(&self) -> Unusable {
+        (Code::OnlyHttp, "is for HTTP requests, which connections are not".to_owned())
+    }
+}
+
+/// A principal with its trust domain replaced by each that stands for it. `cluster.local` always stands for the mesh's.
+fn same_identities(value: &str, domains: &BTreeSet<&TrustDomain>) -> BTreeSet<String> {
+    let own = |domain: &str| domain == "cluster.local" || domains.iter().any(|d| d.0 == domain);
+    match value.split_once('/') {
+        Some((domain, path)) if own(domain) && path.split('/').count() == 4 => {
+            domains.iter().map(|d| format!("{d}/{path}")).chain([value.to_owned()]).collect()
+        }
+        _ => [value.to_owned()].into(),
+    }
+}
+
+fn identity(value: &str) -> StringMatcher {
+    text(value, "spiffe://")
+}
+
+/// `*`, `*suffix`, `prefix*` or all of it; what is matched begins with `scheme`, which values leave out.
+fn text(value: &str, scheme: &str) -> StringMatcher {
+    if value == "*" {
+        return wire::regex(".+");
+    }
+    wire::matcher(match (value.strip_prefix('*'), value.strip_suffix('*')) {
+        (Some(suffix), _) => MatchPattern::Suffix(suffix.to_owned()),
+        (None, Some(prefix)) => MatchPattern::Prefix(format!("{scheme}{prefix}")),
+        (None, None) => MatchPattern::Exact(format!("{scheme}{value}")),
+    })
+}
+
+/// A regular expression for a part of an identity, in which `*` stands for anything but the end of the part.
+fn pattern(value: &str) -> String {
+    value.split('*').map(regex::escape).collect::<Vec<_>>().join("[^/]*")
+}
+
+fn account(value: &str, namespace: &str) -> Result<StringMatcher, Unusable> {
+    let (namespace, name) = value.split_once('/').unwrap_or((namespace, value));
+    if namespace.is_empty() || name.is_empty() || name.contains('/') {
+        let message = format!("{value:?} is not a service account: NAMESPACE/NAME, or NAME");
+        return Err((Code::InvalidValue, message));
+    }
+    Ok(wire::regex(format!("spiffe://[^/]+/ns/{}/sa/{}", pattern(namespace), pattern(name))))
+}
+
+fn cidr(value: &str) -> Result<envoy::envoy::config::core::v3::CidrRange, Unusable> {
+    let unusable = || (Code::InvalidValue, format!("{value:?} is neither an address nor a CIDR"));
+    wire::network(value).map(wire::cidr).ok_or_else(unusable)
+}
+
+fn port(value: &str) -> Result<u32, Unusable> {
+    let port = value.parse::<u16>().ok().filter(|p| *p != 0);
+    port.map(u32::from).ok_or_else(|| (Code::InvalidValue, format!("bad port ({value})")))
+}
+
+fn authenticated(name: StringMatcher) -> Principal {
+    caller(Identifier::Authenticated(Authenticated { principal_name: Some(name) }))
+}
+
+fn caller(identifier: Identifier) -> Principal {
+    Principal { identifier: Some(identifier) }
+}
+
+fn operation(rule: Rule) -> Permission {
+    Permission { rule: Some(rule) }
+}
+
+pub(super) fn not_principal(principal: Principal) -> Principal {
+    caller(Identifier::NotId(Box::new(principal)))
+}
+
+pub(super) fn not_permission(permission: Permission) -> Permission {
+    operation(Rule::NotRule(Box::new(permission)))
+}
+
+/// Every condition; no condition holds for everybody.
+pub(super) fn all_principals(conditions: Vec<Principal>) -> Principal {
+    match <[Principal; 1]>::try_from(conditions) {
+        Ok([one]) => one,
+        Err(none) if none.is_empty() => caller(Identifier::Any(true)),
+        Err(ids) => caller(Identifier::AndIds(principal::Set { ids })),
+    }
+}
+
+/// Every condition; no condition holds for everything.
+pub(super) fn all_permissions(conditions: Vec<Permission>) -> Permission {
+    match <[Permission; 1]>::try_from(conditions) {
+        Ok([one]) => one,
+        Err(none) if none.is_empty() => operation(Rule::Any(true)),
+        Err(rules) => operation(Rule::AndRules(permission::Set { rules })),
+    }
+}

@@ -1,0 +1,77 @@
+//! From the objects of a cluster and one proxy to that proxy's Envoy resources.
+//!
+//! [`Mesh::new`] indexes the objects once; [`build`] makes the resources of one node from it. Both are pure: they read no
+//! clock, environment, network or lock, equal objects in any order give byte-equal resources, and nothing that a user
+//! can write makes them fail. What an object says without effect comes back as a [`Diagnostic`].
+//!
+//! What a sidecar calls depends on few of its properties, so [`outbound`] takes an [`OutboundClass`]: nodes of one class
+//! share its result. The other part, [`inbound`], is small.
+#![forbid(unsafe_code)]
+#![warn(missing_docs)]
+
+mod access_log;
+mod cluster;
+mod diagnostic;
+mod endpoint;
+mod filter;
+mod listener;
+mod mesh;
+mod node;
+mod policy;
+mod scope;
+mod tls;
+mod wire;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use envoy::envoy::config::cluster::v3::Cluster;
+use envoy::envoy::config::endpoint::v3::ClusterLoadAssignment;
+use envoy::envoy::config::listener::v3::Listener;
+
+pub use diagnostic::{Code, Diagnostic, ObjectRef, Severity};
+pub use mesh::{Mesh, Objects};
+pub use node::{Locality, Node, OutboundClass};
+
+/// What a node is told, in the order of names.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Resources {
+    /// Where it listens.
+    pub listeners: BTreeMap<String, Listener>,
+    /// Where connections go.
+    pub clusters: BTreeMap<String, Cluster>,
+    /// The endpoints of clusters that are discovered by EDS.
+    pub endpoints: BTreeMap<String, ClusterLoadAssignment>,
+    /// The names of the secrets that the rest refers to. What is in them is between the node and its authority:
+    /// `default` and `ROOTCA` are the workload's own, `file-cert:CERT~KEY` and `file-root:CA` are files of its pod.
+    pub secrets: BTreeSet<String>,
+    /// What has less effect than written, as far as this node shows it; [`Mesh::diagnostics`] has the rest.
+    pub diagnostics: BTreeSet<Diagnostic>,
+}
+
+/// The resources of a sidecar.
+pub fn build(mesh: &Mesh, node: &Node) -> Resources {
+    let mut all = outbound(mesh, &mesh.outbound_class(node));
+    let inbound = inbound(mesh, node);
+    all.listeners.extend(inbound.listeners);
+    all.clusters.extend(inbound.clusters);
+    all.secrets.extend(inbound.secrets);
+    all.diagnostics.extend(inbound.diagnostics);
+    all
+}
+
+/// The part for calls that leave the node: `virtualOutbound`, a listener for each address and port of a service, and the
+/// clusters behind them.
+pub fn outbound(mesh: &Mesh, class: &OutboundClass) -> Resources {
+    let mut resources = Resources::default();
+    let scope = scope::Scope::new(mesh, class, &mut resources.diagnostics);
+    cluster::outbound(mesh, class, &scope, &mut resources);
+    listener::outbound(mesh, class, &scope, &mut resources);
+    resources
+}
+
+/// The part for calls that reach the node: `virtualInbound` and the clusters of the workload's own ports.
+pub fn inbound(mesh: &Mesh, node: &Node) -> Resources {
+    let mut resources = Resources::default();
+    listener::inbound(mesh, node, &mut resources);
+    resources
+}

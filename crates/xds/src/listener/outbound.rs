@@ -1,0 +1,186 @@
+//! `virtualOutbound`, and a listener for each address and port of a service.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr};
+
+use api::istio::{Hostname, OutboundTrafficMode};
+use envoy::envoy::config::core::v3::TrafficDirection;
+use envoy::envoy::config::listener::v3::{FilterChain, FilterChainMatch};
+use ipnet::IpNet;
+
+use super::tcp_route::{Branch, Called};
+use super::{INBOUND_PORT, OUTBOUND_PORT};
+use crate::filter::tcp_proxy::Target;
+use crate::mesh::{Discovery, Mesh, Protocol};
+use crate::scope::{Group, GroupPort, Scope};
+use crate::{Code, ObjectRef, OutboundClass, Resources, cluster, wire};
+
+const ANY: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+
+pub(crate) fn build(mesh: &Mesh, class: &OutboundClass, scope: &Scope<'_>, resources: &mut Resources) {
+    let (other, other_name) = match scope.unknown {
+        OutboundTrafficMode::AllowAny => (Target::cluster(cluster::PASSTHROUGH), "PassthroughFilterChain"),
+        OutboundTrafficMode::RegistryOnly => (Target::cluster(cluster::BLACK_HOLE), "BlackHoleFilterChain"),
+    };
+    let mut binds = BTreeMap::<(IpAddr, u16), Bind>::new();
+    let ports: Vec<_> = scope.groups.iter().map(|(host, group)| (*host, group, group.ports())).collect();
+    let mut called: Vec<_> =
+        ports.iter().flat_map(|(host, group, ports)| ports.values().map(move |port| (*host, *group, port))).collect();
+    called.sort_by_key(|(host, _, port)| (&port.service.age, *host, port.port.number));
+    for (host, group, port) in called {
+        let called = Called { mesh, class, scope, host, group, port };
+        for place in places(host, group, port, resources) {
+            let branches = called.branches(place.shared, resources);
+            let bind = binds.entry((place.address, place.port)).or_default();
+            bind.add(mesh, &place, &port.service.object, branches, resources);
+        }
+    }
+    let mut virtual_outbound = super::listener(
+        &mesh.config,
+        "virtualOutbound".to_owned(),
+        "0.0.0.0",
+        OUTBOUND_PORT,
+        TrafficDirection::Outbound,
+    );
+    virtual_outbound.use_original_dst = Some(true);
+    virtual_outbound.filter_chains =
+        vec![super::loop_guard(&mesh.config, "virtualOutbound-trap-blackhole", OUTBOUND_PORT)];
+    let catch_all = super::chain(&mesh.config, "virtualOutbound-catchall-tcp", FilterChainMatch::default(), &other);
+    virtual_outbound.default_filter_chain = Some(catch_all);
+    resources.listeners.insert(virtual_outbound.name.clone(), virtual_outbound);
+    for ((address, port), bind) in binds {
+        let name = format!("{address}_{port}");
+        let mut listener = super::listener(&mesh.config, name, &address.to_string(), port, TrafficDirection::Outbound);
+        listener.bind_to_port = Some(false);
+        if bind.chains.iter().any(|c| c.filter_chain_match.as_ref().is_some_and(|m| !m.transport_protocol.is_empty())) {
+            listener.listener_filters.push(super::tls_inspector(None));
+        }
+        if bind.chains.iter().all(|c| c.filter_chain_match.is_some()) {
+            let rest = super::chain(&mesh.config, other_name, FilterChainMatch::default(), &other);
+            listener.default_filter_chain = Some(rest);
+        }
+        listener.filter_chains = bind.chains;
+        resources.listeners.insert(listener.name.clone(), listener);
+    }
+}
+
+/// Where a port of a service is found.
+struct Place {
+    address: IpAddr,
+    port: u16,
+    /// If the listener is for any address, those that are meant; empty is all.
+    within: Vec<IpNet>,
+    /// Whether other services may be there too.
+    shared: bool,
+}
+
+fn places(host: &Hostname, group: &Group<'_>, port: &GroupPort<'_>, resources: &mut Resources) -> Vec<Place> {
+    let number = port.port.number;
+    let at = |address: IpAddr, port: u16| Place { address, port, within: Vec::new(), shared: false };
+    if port.service.discovery == Discovery::Headless {
+        let places: BTreeSet<_> = port.endpoints.iter().filter_map(|e| Some((e.ip()?, e.port))).collect();
+        return places.into_iter().map(|(address, port)| at(address, port)).collect();
+    }
+    let members = group.members.iter().filter(|s| s.ports.iter().any(|p| p.number == number));
+    let addresses: BTreeSet<IpNet> = members.flat_map(|s| s.addresses.iter().copied()).collect();
+    let (single, wide): (Vec<IpNet>, Vec<IpNet>) =
+        addresses.into_iter().partition(|net| net.prefix_len() == net.max_prefix_len());
+    let mut places: Vec<Place> = single.iter().map(|net| at(net.addr(), number)).collect();
+    if !wide.is_empty() {
+        places.push(Place { address: ANY, port: number, within: wide, shared: true });
+    }
+    if places.is_empty() && port.service.age.entry {
+        places.extend(anywhere(host, port, resources));
+    }
+    places
+}
+
+/// A service without an address is at every address, if its connections can be told from others.
+fn anywhere(host: &Hostname, port: &GroupPort<'_>, resources: &mut Resources) -> Option<Place> {
+    let (object, number) = (&port.service.object, port.port.number);
+    let field = "spec.addresses";
+    let place = Place { address: ANY, port: number, within: Vec::new(), shared: true };
+    if matches!(number, OUTBOUND_PORT | INBOUND_PORT) {
+        let message = format!("{host} needs an address: the port {number} of every address is the proxy's own");
+        resources.diagnostics.insert(object.error(field, Code::InvalidValue, message));
+        return None;
+    }
+    match port.port.protocol {
+        Protocol::Tls => Some(place),
+        Protocol::Http => {
+            let message = format!(
+                "{host} needs an address: HTTP is carried as connections, which do not name it. Calls \
+                of port {number} pass as to an unknown host"
+            );
+            resources.diagnostics.insert(object.warning(field, Code::NotSupported, message));
+            None
+        }
+        Protocol::Tcp | Protocol::Unknown | Protocol::Udp => {
+            let message = format!(
+                "{host} has no address, so every connection to port {number} of an unknown address is \
+                taken for its"
+            );
+            resources.diagnostics.insert(object.warning(field, Code::Unsafe, message));
+            Some(place)
+        }
+    }
+}
+
+/// The chains at one address and port.
+#[derive(Default)]
+struct Bind {
+    chains: Vec<FilterChain>,
+    /// What the chains match: address ranges with server names, each with who was first.
+    taken: BTreeMap<(String, String, String), ObjectRef>,
+}
+
+impl Bind {
+    fn add(&mut self, mesh: &Mesh, place: &Place, owner: &ObjectRef, branches: Vec<Branch>, resources: &mut Resources) {
+        for Branch { mut condition, target } in branches {
+            if condition.prefix_ranges.is_empty() {
+                condition.prefix_ranges = place.within.iter().copied().map(wire::cidr).collect();
+            }
+            let (free, first) = self.claim(condition, owner);
+            if let Some(first) = first.filter(|first| first != owner) {
+                let message =
+                    format!("{first} is older and has {}_{}: connections go there", place.address, place.port);
+                resources.diagnostics.insert(owner.warning("spec.ports", Code::Conflict, message));
+            }
+            let Some(condition) = free else { continue };
+            let name = target.stat_prefix.clone();
+            self.chains.push(super::chain(&mesh.config, &name, condition, &target));
+        }
+    }
+
+    /// What of a condition no earlier chain matches, since Envoy refuses a listener where two chains match the same, and
+    /// to whom the rest belongs.
+    fn claim(
+        &mut self,
+        condition: FilterChainMatch,
+        owner: &ObjectRef,
+    ) -> (Option<FilterChainMatch>, Option<ObjectRef>) {
+        let ranges: Vec<String> = match condition.prefix_ranges.as_slice() {
+            [] => vec![String::new()],
+            ranges => ranges.iter().map(|r| format!("{}/{:?}", r.address_prefix, r.prefix_len)).collect(),
+        };
+        let names = match condition.server_names.as_slice() {
+            [] => vec![String::new()],
+            names => names.to_vec(),
+        };
+        let (mut free, mut first) = (BTreeSet::new(), None);
+        for name in names {
+            let key = |range: &String| (range.clone(), name.clone(), condition.transport_protocol.clone());
+            let keys: Vec<_> = ranges.iter().map(key).collect();
+            match keys.iter().find_map(|key| self.taken.get(key)) {
+                Some(other) => first = first.or_else(|| Some(other.clone())),
+                None => {
+                    self.taken.extend(keys.into_iter().map(|key| (key, owner.clone())));
+                    free.insert(name);
+                }
+            }
+        }
+        let server_names = free.iter().filter(|name| !name.is_empty()).cloned().collect();
+        let condition = (!free.is_empty()).then_some(FilterChainMatch { server_names, ..condition });
+        (condition, first)
+    }
+}

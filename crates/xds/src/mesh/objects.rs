@@ -1,0 +1,146 @@
+//! The objects of one cluster.
+
+use std::fmt::Display;
+use std::sync::Arc;
+
+use api::istio::{self, Object, Spec};
+use k8s_openapi::api::core::v1 as core;
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use serde_json::Value;
+
+use crate::{Code, Diagnostic, ObjectRef};
+
+/// The name of the ConfigMap with the mesh's configuration, and of its key.
+const MESH_CONFIG: (&str, &str) = ("istio", "mesh");
+
+/// The objects of one cluster, in any order.
+#[derive(Debug, Clone, Default)]
+pub struct Objects {
+    /// Nodes, for the places of pods.
+    pub nodes: Vec<Arc<core::Node>>,
+    /// Pods.
+    pub pods: Vec<Arc<core::Pod>>,
+    /// Services.
+    pub services: Vec<Arc<core::Service>>,
+    /// Endpoints of services.
+    pub endpoint_slices: Vec<Arc<EndpointSlice>>,
+    /// Who may call.
+    pub authorization_policies: Vec<Arc<Object<istio::AuthorizationPolicy>>>,
+    /// How to call.
+    pub destination_rules: Vec<Arc<Object<istio::DestinationRule>>>,
+    /// What must be encrypted.
+    pub peer_authentications: Vec<Arc<Object<istio::PeerAuthentication>>>,
+    /// Services that Kubernetes does not know.
+    pub service_entries: Vec<Arc<Object<istio::ServiceEntry>>>,
+    /// What proxies are told.
+    pub sidecars: Vec<Arc<Object<istio::Sidecar>>>,
+    /// Routes.
+    pub virtual_services: Vec<Arc<Object<istio::VirtualService>>>,
+    /// Workloads that Kubernetes does not know.
+    pub workload_entries: Vec<Arc<Object<istio::WorkloadEntry>>>,
+    /// What holds for all.
+    pub mesh_config: istio::MeshConfig,
+    /// What could not be read when it was put in, or only in part.
+    pub diagnostics: Vec<Diagnostic>,
+}
+
+impl Objects {
+    /// Puts in an object in its JSON form. Kinds that mean nothing here are left out; what cannot be read is reported in
+    /// [`Objects::diagnostics`] and changes nothing else.
+    pub fn insert(&mut self, value: Value) {
+        let at = |path: &str| value.pointer(path).and_then(Value::as_str).unwrap_or_default().to_owned();
+        let (api_version, kind) = (at("/apiVersion"), at("/kind"));
+        let object = ObjectRef::new(&kind, &at("/metadata/namespace"), &at("/metadata/name"));
+        let group = api_version.rsplit_once('/').map_or("", |(group, _)| group);
+        let result = match (group, kind.as_str()) {
+            ("", "Node") => kubernetes(&mut self.nodes, value),
+            ("", "Pod") => kubernetes(&mut self.pods, value),
+            ("", "Service") => kubernetes(&mut self.services, value),
+            ("discovery.k8s.io", "EndpointSlice") => kubernetes(&mut self.endpoint_slices, value),
+            ("", "ConfigMap") if object.name == MESH_CONFIG.0 => self.set_mesh_config(&object, &value),
+            ("security.istio.io", "AuthorizationPolicy") => self.authorize(value),
+            ("security.istio.io", "PeerAuthentication") => self.authenticate(value),
+            ("networking.istio.io", "DestinationRule") => istio(&mut self.destination_rules, value),
+            ("networking.istio.io", "ServiceEntry") => istio(&mut self.service_entries, value),
+            ("networking.istio.io", "Sidecar") => istio(&mut self.sidecars, value),
+            ("networking.istio.io", "VirtualService") => istio(&mut self.virtual_services, value),
+            ("networking.istio.io", "WorkloadEntry") => istio(&mut self.workload_entries, value),
+            _ => Ok(()),
+        };
+        if let Err((field, reason)) = result {
+            self.diagnostics.push(object.error(field, Code::Malformed, reason));
+        }
+    }
+
+    /// A policy that cannot be read might have refused anybody, so until it can be, it refuses everybody.
+    fn authorize(&mut self, value: Value) -> Result<(), (String, String)> {
+        let refuse = istio::AuthorizationPolicy {
+            selector: selector(&value),
+            action: istio::Action::Deny,
+            rules: vec![istio::Rule::default()],
+        };
+        let instead = Object { metadata: metadata(&value), spec: refuse, unknown: Vec::new() };
+        read(&mut self.authorization_policies, value).map_err(|(field, reason)| {
+            self.authorization_policies.push(Arc::new(instead));
+            (field, format!("{reason}. Until it can be read, the policy refuses everybody"))
+        })
+    }
+
+    /// The same for what might have asked for mutual TLS.
+    fn authenticate(&mut self, value: Value) -> Result<(), (String, String)> {
+        let strict = istio::PeerAuthentication {
+            selector: selector(&value),
+            mtls: istio::MutualTls { mode: istio::MutualTlsMode::Strict },
+            ..istio::PeerAuthentication::default()
+        };
+        let instead = Object { metadata: metadata(&value), spec: strict, unknown: Vec::new() };
+        read(&mut self.peer_authentications, value).map_err(|(field, reason)| {
+            self.peer_authentications.push(Arc::new(instead));
+            (field, format!("{reason}. Until it can be read, it is taken for STRICT"))
+        })
+    }
+
+    fn set_mesh_config(&mut self, object: &ObjectRef, value: &Value) -> Result<(), (String, String)> {
+        let Some(text) = value.pointer("/data/mesh").and_then(Value::as_str) else { return Ok(()) };
+        let field = |path: &str| format!("data.{}.{path}", MESH_CONFIG.1).trim_end_matches('.').to_owned();
+        let unread = |path: &str, reason: &dyn Display| {
+            (field(path), format!("{reason}. Until it can be read, the defaults hold"))
+        };
+        let value: Value = serde_saphyr::from_str(text).map_err(|e| unread("", &e))?;
+        let (config, unknown) = istio::decode_spec(value).map_err(|e| unread(&e.path, &e.reason))?;
+        let not_read = |path: &String| {
+            object.info(field(path), Code::NotSupported, "is not a setting that this mesh reads, and has no effect")
+        };
+        self.diagnostics.extend(unknown.iter().map(not_read));
+        self.mesh_config = config;
+        Ok(())
+    }
+}
+
+/// What can be read of an object that cannot be as a whole.
+fn metadata(value: &Value) -> istio::Metadata {
+    let part = value.get("metadata").cloned().unwrap_or_default();
+    istio::decode_spec(part).map(|(metadata, _)| metadata).unwrap_or_default()
+}
+
+fn selector(value: &Value) -> Option<istio::WorkloadSelector> {
+    let part = value.pointer("/spec/selector").cloned()?;
+    istio::decode_spec(part).map(|(selector, _)| selector).ok()
+}
+
+fn kubernetes<K: serde::de::DeserializeOwned>(kept: &mut Vec<Arc<K>>, value: Value) -> Result<(), (String, String)> {
+    let object = serde_json::from_value(value).map_err(|e| (String::new(), e.to_string()))?;
+    kept.push(Arc::new(object));
+    Ok(())
+}
+
+fn istio<S: Spec>(kept: &mut Vec<Arc<Object<S>>>, value: Value) -> Result<(), (String, String)> {
+    let ineffective = |(field, reason)| (field, format!("{reason}. Until it can be read, the object has no effect"));
+    read(kept, value).map_err(ineffective)
+}
+
+fn read<S: Spec>(kept: &mut Vec<Arc<Object<S>>>, value: Value) -> Result<(), (String, String)> {
+    let object = Object::decode(value).map_err(|e| (e.path, e.reason))?;
+    kept.push(Arc::new(object));
+    Ok(())
+}

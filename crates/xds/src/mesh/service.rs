@@ -1,0 +1,186 @@
+//! Services, whoever declares them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use api::istio::Hostname;
+use api::selector::Labels;
+use ipnet::IpNet;
+
+use super::protocol::Protocol;
+use super::workload::Workload;
+use crate::ObjectRef;
+
+/// A service.
+#[derive(Debug, Clone)]
+pub(crate) struct Service {
+    pub(crate) object: ObjectRef,
+    pub(crate) age: Age,
+    pub(crate) host: Hostname,
+    pub(crate) namespace: String,
+    /// Where clients find it: single addresses, and CIDRs of a service entry.
+    pub(crate) addresses: Vec<IpNet>,
+    pub(crate) ports: Vec<Port>,
+    pub(crate) discovery: Discovery,
+    /// Whether it is outside of the mesh, so that nothing there takes mutual TLS by itself.
+    pub(crate) external: bool,
+    pub(crate) visibility: Visibility,
+    /// The names of which a server's certificate must have one, if the service says so.
+    pub(crate) names: Vec<String>,
+    /// The labels of its workloads in its namespace.
+    pub(crate) selector: Option<Labels>,
+    pub(crate) endpoints: Vec<Endpoint>,
+}
+
+/// Who was first: Kubernetes' services, then service entries, each by time and name.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Age {
+    pub(crate) entry: bool,
+    pub(crate) created: String,
+    pub(crate) namespace: String,
+    pub(crate) name: String,
+}
+
+/// A port.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Port {
+    pub(crate) number: u16,
+    pub(crate) name: String,
+    pub(crate) protocol: Protocol,
+    pub(crate) target: Target,
+}
+
+/// The port of the workload.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Target {
+    Number(u16),
+    Name(String),
+}
+
+impl Target {
+    pub(crate) fn of(&self, workload: &Workload) -> Option<u16> {
+        match self {
+            Target::Number(number) => Some(*number),
+            Target::Name(name) => workload.ports.get(name).copied(),
+        }
+    }
+}
+
+/// How endpoints are found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Discovery {
+    /// They are known.
+    Known,
+    /// By name; of a name's addresses all are used, or only the first.
+    Dns { all: bool },
+    /// The caller chooses one by its address, of those that are known.
+    Headless,
+    /// The caller chooses any.
+    Caller,
+}
+
+/// An endpoint for one port of a service.
+#[derive(Debug, Clone)]
+pub(crate) struct Endpoint {
+    /// The service's port.
+    pub(crate) service_port: u16,
+    pub(crate) address: String,
+    pub(crate) port: u16,
+    pub(crate) workload: Arc<Workload>,
+}
+
+impl Endpoint {
+    pub(crate) fn ip(&self) -> Option<IpAddr> {
+        self.address.parse().ok()
+    }
+}
+
+impl Service {
+    pub(crate) fn endpoints_of(&self, port: u16) -> impl Iterator<Item = &Endpoint> {
+        self.endpoints.iter().filter(move |e| e.service_port == port)
+    }
+}
+
+/// Which namespaces see an object.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Visibility {
+    everybody: bool,
+    namespaces: BTreeSet<String>,
+}
+
+impl Visibility {
+    /// What `exportTo` says, or else the mesh's default, or else everybody.
+    pub(crate) fn new<S: AsRef<str>>(own: &[S], default: &[String], namespace: &str) -> Visibility {
+        let mut visibility = Visibility::default();
+        let own: Vec<&str> = own.iter().map(AsRef::as_ref).map(str::trim).filter(|n| !n.is_empty()).collect();
+        let default = || default.iter().map(String::as_str).collect();
+        let mut said: Vec<&str> = if own.is_empty() { default() } else { own };
+        if said.is_empty() {
+            said.push("*");
+        }
+        for name in said {
+            match name {
+                "*" => visibility.everybody = true,
+                "." => drop(visibility.namespaces.insert(namespace.to_owned())),
+                "~" => {}
+                name => drop(visibility.namespaces.insert(name.to_owned())),
+            }
+        }
+        visibility
+    }
+
+    pub(crate) fn includes(&self, namespace: &str) -> bool {
+        self.everybody || self.namespaces.contains(namespace)
+    }
+
+    /// Whether somebody may see both.
+    pub(crate) fn overlaps(&self, other: &Visibility) -> bool {
+        let sees = |a: &Visibility, b: &Visibility| a.everybody && (b.everybody || !b.namespaces.is_empty());
+        sees(self, other) || sees(other, self) || !self.namespaces.is_disjoint(&other.namespaces)
+    }
+}
+
+/// Services by host, each oldest first.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Services {
+    by_host: BTreeMap<Hostname, Vec<Arc<Service>>>,
+}
+
+impl Services {
+    pub(crate) fn new(mut services: Vec<Service>) -> Services {
+        services.sort_by(|a, b| a.age.cmp(&b.age).then_with(|| a.host.cmp(&b.host)));
+        let mut by_host = BTreeMap::<Hostname, Vec<Arc<Service>>>::new();
+        for service in services {
+            by_host.entry(service.host.clone()).or_default().push(Arc::new(service));
+        }
+        Services { by_host }
+    }
+
+    pub(crate) fn hosts(&self) -> impl Iterator<Item = (&Hostname, &[Arc<Service>])> {
+        self.by_host.iter().map(|(host, services)| (host, services.as_slice()))
+    }
+
+    pub(crate) fn of_host(&self, host: &Hostname) -> &[Arc<Service>] {
+        self.by_host.get(host).map_or(&[], Vec::as_slice)
+    }
+
+    pub(crate) fn all(&self) -> impl Iterator<Item = &Arc<Service>> {
+        self.by_host.values().flatten()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn visibility_is_own_or_default_or_everybody() {
+        let none: [&str; 0] = [];
+        assert!(Visibility::new(&none, &[], "a").includes("b"));
+        assert!(!Visibility::new(&none, &[".".to_owned()], "a").includes("b"));
+        assert!(Visibility::new(&["b"], &[".".to_owned()], "a").includes("b"));
+        let hidden = Visibility::new(&["~"], &[], "a");
+        assert!(!hidden.includes("a") && !hidden.overlaps(&Visibility::new(&["*"], &[], "a")));
+    }
+}

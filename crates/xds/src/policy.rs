@@ -1,0 +1,44 @@
+//! Objects that say something about services and workloads, indexed by whom they are for.
+
+mod authorization;
+mod destination;
+mod peer;
+mod route;
+mod sidecar;
+
+pub(crate) use authorization::{Authorization, Authorizations};
+pub(crate) use destination::{DestinationRules, Effective, Merged};
+pub(crate) use peer::{PeerAuthentications, PeerModes};
+pub(crate) use route::{Route, Routes};
+pub(crate) use sidecar::Sidecars;
+
+use std::sync::Arc;
+
+use api::istio::Object;
+use api::selector::Labels;
+
+use crate::mesh::Workloads;
+use crate::{Code, Diagnostic, ObjectRef};
+
+/// Objects oldest first; of the same second, by name.
+fn by_age<S>(objects: &[Arc<Object<S>>]) -> Vec<&Arc<Object<S>>> {
+    let mut sorted: Vec<_> = objects.iter().collect();
+    sorted.sort_by_key(|o| (&o.metadata.creation_timestamp, &o.metadata.name, &o.metadata.namespace));
+    sorted
+}
+
+/// Says so if a selector matches no workload of a namespace, or of any.
+fn check_selector(
+    object: &ObjectRef,
+    field: &str,
+    namespace: Option<&str>,
+    wanted: &Labels,
+    workloads: &Workloads,
+) -> Option<Diagnostic> {
+    let missing = !wanted.is_empty() && !workloads.any_selected(namespace, wanted);
+    missing.then(|| {
+        let labels: Vec<String> = wanted.iter().map(|(k, v)| format!("{k}={v}")).collect();
+        let message = format!("no workload has the labels {}; the object has no effect yet", labels.join(","));
+        object.warning(field, Code::NothingSelected, message)
+    })
+}

@@ -1,0 +1,147 @@
+//! Routes of sidecars.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use api::istio::{Hostname, L4Match, MeshConfig, Object, TlsMatch, VirtualService};
+use api::selector::Labels;
+
+use super::by_age;
+use crate::mesh::{DOMAIN, Services, Visibility};
+use crate::{Code, Diagnostic, ObjectRef, OutboundClass};
+
+/// The gateway that stands for all sidecars.
+const MESH: &str = "mesh";
+
+/// Every VirtualService for sidecars, by host.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Routes {
+    /// Oldest first.
+    by_host: BTreeMap<Hostname, Vec<Arc<Route>>>,
+}
+
+/// A VirtualService.
+#[derive(Debug, Clone)]
+pub(crate) struct Route {
+    pub(crate) object: ObjectRef,
+    pub(crate) spec: VirtualService,
+    visibility: Visibility,
+}
+
+impl Routes {
+    pub(crate) fn new(
+        objects: &[Arc<Object<VirtualService>>],
+        mesh: &MeshConfig,
+        services: &Services,
+        found: &mut Vec<Diagnostic>,
+    ) -> Routes {
+        let mut routes = Routes::default();
+        for object in by_age(objects).into_iter().filter(|o| is_for_sidecars(&o.spec.gateways)) {
+            let namespace = object.metadata.namespace.as_str();
+            let visibility =
+                Visibility::new(&object.spec.export_to, &mesh.default_virtual_service_export_to, namespace);
+            let route = Route { object: ObjectRef::of(object), spec: object.spec.clone(), visibility };
+            let route = Arc::new(route);
+            check(&route, found);
+            for (i, host) in object.spec.hosts.iter().enumerate() {
+                let field = format!("spec.hosts[{i}]");
+                let host = Hostname::resolve(host, namespace, DOMAIN);
+                if host.as_str() == "*" {
+                    let message = "the host * is for gateways alone; name the gateways, or the hosts";
+                    found.push(route.object.error(field, Code::InvalidValue, message));
+                    continue;
+                }
+                if !services.hosts().any(|(known, _)| host.covers(known)) {
+                    let message = format!("no service has the host {host}; the routes have no effect for it yet");
+                    found.push(route.object.warning(&field, Code::ReferenceNotFound, message));
+                }
+                let others = routes.by_host.entry(host).or_default();
+                if let Some(older) = others.iter().find(|o| o.visibility.overlaps(&route.visibility)) {
+                    let message = format!("has no effect where the older {} for the same host is seen", older.object);
+                    found.push(route.object.warning(&field, Code::Conflict, message));
+                }
+                others.push(route.clone());
+            }
+        }
+        routes
+    }
+
+    /// The routes for a client's calls of a host: of the most specific host that covers it, the oldest.
+    pub(crate) fn of(&self, class: &OutboundClass, host: &Hostname) -> Option<&Arc<Route>> {
+        let oldest = |routes: &'_ [Arc<Route>]| routes.iter().position(|r| r.visibility.includes(&class.namespace));
+        let visible = |pattern| {
+            let routes: &Vec<Arc<Route>> = self.by_host.get(pattern)?;
+            routes.get(oldest(routes)?)
+        };
+        if let Some(route) = visible(host) {
+            return Some(route);
+        }
+        let wider = self.by_host.keys().filter(|pattern| pattern.is_wildcard() && pattern.covers(host));
+        let usable = wider.filter_map(|pattern| Some((pattern, visible(pattern)?)));
+        usable.max_by_key(|(pattern, _)| pattern.specificity()).map(|(_, route)| route)
+    }
+
+    /// The keys of labels by which routes tell callers apart.
+    pub(crate) fn label_keys(&self) -> impl Iterator<Item = &str> {
+        let specs = self.by_host.values().flatten().map(|r| &r.spec);
+        specs.flat_map(|spec| {
+            let tcp = spec.tcp.iter().flat_map(|r| &r.matches).map(|m| &m.source_labels);
+            let tls = spec.tls.iter().flat_map(|r| &r.matches).map(|m| &m.source_labels);
+            tcp.chain(tls).flat_map(|labels| labels.keys().map(String::as_str))
+        })
+    }
+}
+
+impl Route {
+    /// Whether a route's condition can hold for this caller at this port of the service; addresses are left open.
+    pub(crate) fn is_for(&self, class: &OutboundClass, port: u16, condition: &Caller<'_>) -> bool {
+        let gateways = condition.gateways.is_empty() || is_for_sidecars(condition.gateways);
+        let namespace = condition.namespace.is_empty() || condition.namespace == class.namespace;
+        let labels = api::istio::includes(&class.labels, condition.labels);
+        gateways && namespace && labels && condition.port.is_none_or(|p| p == port)
+    }
+}
+
+/// What a route asks of the caller, whatever the protocol.
+pub(crate) struct Caller<'a> {
+    port: Option<u16>,
+    labels: &'a Labels,
+    gateways: &'a [String],
+    namespace: &'a str,
+}
+
+impl<'a> From<&'a L4Match> for Caller<'a> {
+    fn from(m: &'a L4Match) -> Caller<'a> {
+        Caller { port: m.port, labels: &m.source_labels, gateways: &m.gateways, namespace: &m.source_namespace }
+    }
+}
+
+impl<'a> From<&'a TlsMatch> for Caller<'a> {
+    fn from(m: &'a TlsMatch) -> Caller<'a> {
+        Caller { port: m.port, labels: &m.source_labels, gateways: &m.gateways, namespace: &m.source_namespace }
+    }
+}
+
+fn is_for_sidecars(gateways: &[String]) -> bool {
+    gateways.is_empty() || gateways.iter().any(|g| g == MESH)
+}
+
+fn check(route: &Route, found: &mut Vec<Diagnostic>) {
+    let (object, spec) = (&route.object, &route.spec);
+    if !spec.http.is_empty() {
+        let message = "routes for HTTP have no effect: the mesh carries connections, and HTTP is one of them";
+        found.push(object.warning("spec.http", Code::NotSupported, message));
+    }
+    if spec.http.is_empty() && spec.tls.is_empty() && spec.tcp.is_empty() {
+        found.push(object.error("spec", Code::InvalidValue, "http, tcp or tls must be provided in virtual service"));
+    }
+    for (i, tls) in spec.tls.iter().enumerate() {
+        for (j, condition) in tls.matches.iter().enumerate().filter(|(_, m)| m.sni_hosts.is_empty()) {
+            let field = format!("spec.tls[{i}].match[{j}].sniHosts");
+            let Caller { port, .. } = Caller::from(condition);
+            let at = port.map(|p| format!(" at port {p}")).unwrap_or_default();
+            let message = format!("the condition{at} has no effect: TLS match must have at least one SNI host");
+            found.push(object.error(field, Code::InvalidValue, message));
+        }
+    }
+}

@@ -1,0 +1,166 @@
+//! TLS contexts.
+
+use api::istio::{ClientTls, ClientTlsMode, ClusterName, MeshConfig};
+use envoy::envoy::config::core::v3::TransportSocket;
+use envoy::envoy::extensions::transport_sockets::tls::v3::common_tls_context::{
+    CombinedCertificateValidationContext, ValidationContextType,
+};
+use envoy::envoy::extensions::transport_sockets::tls::v3::subject_alt_name_matcher::SanType;
+use envoy::envoy::extensions::transport_sockets::tls::v3::tls_parameters::TlsProtocol;
+use envoy::envoy::extensions::transport_sockets::tls::v3::{
+    CertificateValidationContext, CommonTlsContext, DownstreamTlsContext, SdsSecretConfig, SubjectAltNameMatcher,
+    TlsParameters, UpstreamTlsContext,
+};
+use envoy::envoy::r#type::matcher::v3::string_matcher::MatchPattern;
+
+use crate::{Resources, wire};
+
+/// The secret that is the workload's own certificate.
+const WORKLOAD: &str = "default";
+/// The secret that is the authority of the mesh.
+const AUTHORITY: &str = "ROOTCA";
+/// What Istio's proxies offer to one another on TCP.
+const MESH_ALPN: [&str; 2] = ["istio-peer-exchange", "istio"];
+/// What a proxy accepts on TCP.
+const SERVER_ALPN: [&str; 3] = ["istio-peer-exchange", "h2", "http/1.1"];
+/// The application protocols by which a proxy is known as one.
+pub(crate) const ISTIO_ALPN: [&str; 5] =
+    ["istio", "istio-peer-exchange", "istio-http/1.0", "istio-http/1.1", "istio-h2"];
+const CIPHERS: [&str; 6] = [
+    "ECDHE-ECDSA-AES256-GCM-SHA384",
+    "ECDHE-RSA-AES256-GCM-SHA384",
+    "ECDHE-ECDSA-AES128-GCM-SHA256",
+    "ECDHE-RSA-AES128-GCM-SHA256",
+    "AES256-GCM-SHA384",
+    "AES128-GCM-SHA256",
+];
+
+/// The server's side of mutual TLS: a client must have an identity of the mesh's trust domains.
+pub(crate) fn downstream(mesh: &MeshConfig, resources: &mut Resources) -> TransportSocket {
+    let prefix = |domain| san(MatchPattern::Prefix(format!("spiffe://{domain}/")));
+    let domains = [&mesh.trust_domain].into_iter().chain(&mesh.trust_domain_aliases);
+    let context = DownstreamTlsContext {
+        common_tls_context: Some(CommonTlsContext {
+            tls_params: Some(TlsParameters {
+                tls_minimum_protocol_version: TlsProtocol::TlSv12.into(),
+                tls_maximum_protocol_version: TlsProtocol::TlSv13.into(),
+                cipher_suites: CIPHERS.map(str::to_owned).to_vec(),
+                ..TlsParameters::default()
+            }),
+            tls_certificate_sds_secret_configs: vec![secret(WORKLOAD, resources)],
+            alpn_protocols: SERVER_ALPN.map(str::to_owned).to_vec(),
+            validation_context_type: Some(validation(domains.map(prefix).collect(), secret(AUTHORITY, resources))),
+            ..CommonTlsContext::default()
+        }),
+        require_client_certificate: Some(true),
+        ..DownstreamTlsContext::default()
+    };
+    let config = wire::any("envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext", &context);
+    wire::transport_socket("envoy.transport_sockets.tls", config)
+}
+
+/// The client's side of mutual TLS with the workload's own certificate. A server must have one of `names`; none are
+/// known for servers without an account, and then the authority alone vouches.
+pub(crate) fn mutual(name: &ClusterName, sni: &str, names: &[String], resources: &mut Resources) -> TransportSocket {
+    let sans = names.iter().map(|name| san(MatchPattern::Exact(name.clone()))).collect();
+    upstream(UpstreamTlsContext {
+        common_tls_context: Some(CommonTlsContext {
+            tls_certificate_sds_secret_configs: vec![secret(WORKLOAD, resources)],
+            alpn_protocols: MESH_ALPN.map(str::to_owned).to_vec(),
+            validation_context_type: Some(validation(sans, secret(AUTHORITY, resources))),
+            ..versions()
+        }),
+        sni: if sni.is_empty() { name.server_name() } else { sni.to_owned() },
+        ..UpstreamTlsContext::default()
+    })
+}
+
+/// The client's side of TLS as a destination rule describes it in modes SIMPLE and MUTUAL.
+pub(crate) fn originate(tls: &ClientTls, resources: &mut Resources) -> TransportSocket {
+    let certificates = match (tls.mode, tls.credential_name.as_str()) {
+        (Some(ClientTlsMode::Mutual), "") => vec![secret(&certificate(tls), resources)],
+        (Some(ClientTlsMode::Mutual), name) => vec![secret(&format!("kubernetes://{name}"), resources)],
+        _ => Vec::new(),
+    };
+    let authority = match (tls.ca_certificates.as_str(), tls.credential_name.as_str()) {
+        ("", "") => "file-root:system".to_owned(),
+        ("/etc/certs/root-cert.pem", _) => AUTHORITY.to_owned(),
+        ("", name) => format!("kubernetes://{name}-cacert"),
+        (file, _) => format!("file-root:{file}"),
+    };
+    let sans = || tls.subject_alt_names.iter().map(|name| of_any_type(name)).collect();
+    let validation_context_type =
+        (!tls.insecure_skip_verify).then(|| validation(sans(), secret(&authority, resources)));
+    upstream(UpstreamTlsContext {
+        common_tls_context: Some(CommonTlsContext {
+            tls_certificate_sds_secret_configs: certificates,
+            validation_context_type,
+            ..versions()
+        }),
+        sni: tls.sni.clone(),
+        ..UpstreamTlsContext::default()
+    })
+}
+
+/// The secret of a certificate in files. The path of old versions of Istio stands for the workload's certificate, whether
+/// or not there is a file.
+fn certificate(tls: &ClientTls) -> String {
+    match (tls.client_certificate.as_str(), tls.private_key.as_str()) {
+        ("/etc/certs/cert-chain.pem", "/etc/certs/key.pem") => WORKLOAD.to_owned(),
+        (chain, key) => format!("file-cert:{chain}~{key}"),
+    }
+}
+
+fn upstream(context: UpstreamTlsContext) -> TransportSocket {
+    let config = wire::any("envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext", &context);
+    wire::transport_socket("envoy.transport_sockets.tls", config)
+}
+
+fn versions() -> CommonTlsContext {
+    CommonTlsContext {
+        tls_params: Some(TlsParameters {
+            tls_minimum_protocol_version: TlsProtocol::TlSv12.into(),
+            tls_maximum_protocol_version: TlsProtocol::TlSv13.into(),
+            ..TlsParameters::default()
+        }),
+        ..CommonTlsContext::default()
+    }
+}
+
+fn secret(name: &str, resources: &mut Resources) -> SdsSecretConfig {
+    resources.secrets.insert(name.to_owned());
+    SdsSecretConfig { name: name.to_owned(), sds_config: Some(wire::ads()) }
+}
+
+fn validation(sans: Vec<SubjectAltNameMatcher>, authority: SdsSecretConfig) -> ValidationContextType {
+    ValidationContextType::CombinedValidationContext(CombinedCertificateValidationContext {
+        default_validation_context: Some(CertificateValidationContext {
+            match_typed_subject_alt_names: sans,
+            ..CertificateValidationContext::default()
+        }),
+        validation_context_sds_secret_config: Some(authority),
+        ..CombinedCertificateValidationContext::default()
+    })
+}
+
+fn san(pattern: MatchPattern) -> SubjectAltNameMatcher {
+    san_of(SanType::Uri, pattern)
+}
+
+fn san_of(kind: SanType, pattern: MatchPattern) -> SubjectAltNameMatcher {
+    SubjectAltNameMatcher {
+        san_type: kind.into(),
+        matcher: Some(wire::matcher(pattern)),
+        ..SubjectAltNameMatcher::default()
+    }
+}
+
+/// A name that a user writes is a URI if it looks like one, and else an address or a DNS name.
+fn of_any_type(name: &str) -> SubjectAltNameMatcher {
+    let kind = match name {
+        name if name.contains("://") => SanType::Uri,
+        name if name.parse::<std::net::IpAddr>().is_ok() => SanType::IpAddress,
+        _ => SanType::Dns,
+    };
+    san_of(kind, MatchPattern::Exact(name.to_owned()))
+}

@@ -1,0 +1,88 @@
+//! Small Envoy messages.
+
+use std::net::IpAddr;
+
+use api::istio;
+use envoy::envoy::config::core::v3::{
+    Address, AggregatedConfigSource, ApiVersion, CidrRange, ConfigSource, Metadata, SocketAddress, TransportSocket,
+    address, config_source::ConfigSourceSpecifier, socket_address::PortSpecifier, transport_socket,
+};
+use envoy::envoy::extensions::transport_sockets::raw_buffer::v3::RawBuffer;
+use envoy::envoy::r#type::matcher::v3::{RegexMatcher, StringMatcher, string_matcher::MatchPattern};
+use ipnet::IpNet;
+use prost::Message;
+use prost_types::{Any, Struct, Value, value};
+
+/// A message with the name of its type.
+pub(crate) fn any(name: &str, message: &impl Message) -> Any {
+    Any { type_url: format!("type.googleapis.com/{name}"), value: message.encode_to_vec() }
+}
+
+pub(crate) fn socket_address(host: &str, port: u16) -> SocketAddress {
+    SocketAddress {
+        address: host.to_owned(),
+        port_specifier: Some(PortSpecifier::PortValue(port.into())),
+        ..SocketAddress::default()
+    }
+}
+
+pub(crate) fn address(host: &str, port: u16) -> Address {
+    Address { address: Some(address::Address::SocketAddress(socket_address(host, port))) }
+}
+
+pub(crate) fn cidr(net: IpNet) -> CidrRange {
+    CidrRange { address_prefix: net.network().to_string(), prefix_len: Some(net.prefix_len().into()) }
+}
+
+/// Reads an address or a CIDR.
+pub(crate) fn network(text: &str) -> Option<IpNet> {
+    let text = text.trim();
+    text.parse::<IpAddr>().map(IpNet::from).or_else(|_| text.parse()).ok()
+}
+
+pub(crate) fn duration(time: istio::Duration) -> prost_types::Duration {
+    prost_types::Duration {
+        seconds: i64::try_from(time.0.as_secs()).unwrap_or(i64::MAX),
+        nanos: i32::try_from(time.0.subsec_nanos()).unwrap_or_default(),
+    }
+}
+
+/// Resources that come over the same stream as the one that names them. Waiting for the first answer never ends: a
+/// proxy that gave up would serve without.
+pub(crate) fn ads() -> ConfigSource {
+    ConfigSource {
+        initial_fetch_timeout: Some(prost_types::Duration::default()),
+        resource_api_version: ApiVersion::V3.into(),
+        config_source_specifier: Some(ConfigSourceSpecifier::Ads(AggregatedConfigSource {})),
+        ..ConfigSource::default()
+    }
+}
+
+pub(crate) fn transport_socket(name: &str, config: Any) -> TransportSocket {
+    TransportSocket { name: name.to_owned(), config_type: Some(transport_socket::ConfigType::TypedConfig(config)) }
+}
+
+pub(crate) fn raw_buffer() -> TransportSocket {
+    let config = any("envoy.extensions.transport_sockets.raw_buffer.v3.RawBuffer", &RawBuffer::default());
+    transport_socket("envoy.transport_sockets.raw_buffer", config)
+}
+
+pub(crate) fn regex(regex: impl Into<String>) -> StringMatcher {
+    matcher(MatchPattern::SafeRegex(RegexMatcher { regex: regex.into(), ..RegexMatcher::default() }))
+}
+
+pub(crate) fn matcher(pattern: MatchPattern) -> StringMatcher {
+    StringMatcher { match_pattern: Some(pattern), ignore_case: false }
+}
+
+pub(crate) fn text(text: impl Into<String>) -> Value {
+    Value { kind: Some(value::Kind::StringValue(text.into())) }
+}
+
+pub(crate) fn fields<const N: usize>(fields: [(&str, Value); N]) -> Struct {
+    Struct { fields: fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect() }
+}
+
+pub(crate) fn metadata(filter: &str, fields: Struct) -> Metadata {
+    Metadata { filter_metadata: [(filter.to_owned(), fields)].into(), ..Metadata::default() }
+}

@@ -1,0 +1,93 @@
+//! Objects, and what a node is told of them.
+
+use std::path::{Path, PathBuf};
+
+use envoy::envoy::config::listener::v3::FilterChain;
+use serde_json::Value;
+use xds::{Locality, Mesh, Node, Objects, Resources};
+
+/// Two namespaces: `foo` with a client and a server with a proxy, `legacy` with a client without.
+pub(crate) const BASE: &str = include_str!("../../testdata/base.yaml");
+
+/// The objects of BASE with more.
+pub(crate) fn world(more: &str) -> Mesh {
+    Mesh::new(&objects(&[documents(BASE), documents(more)].concat()))
+}
+
+pub(crate) fn documents(yaml: &str) -> Vec<Value> {
+    serde_saphyr::from_multiple(yaml).unwrap()
+}
+
+pub(crate) fn objects(documents: &[Value]) -> Objects {
+    let mut objects = Objects::default();
+    documents.iter().for_each(|document| objects.insert(document.clone()));
+    objects
+}
+
+pub(crate) fn node(name: &str) -> Node {
+    let labels = [("app".to_owned(), name.to_owned())].into();
+    Node { name: name.to_owned(), namespace: "foo".to_owned(), labels, locality: Locality::parse("eu/a") }
+}
+
+/// What the pod `foo/NAME` is told, in a world of BASE and more.
+pub(crate) fn told(name: &str, more: &str) -> Resources {
+    xds::build(&world(more), &node(name))
+}
+
+/// Everything that was found about the objects and the node, one line each.
+pub(crate) fn found(name: &str, more: &str) -> Vec<String> {
+    let mesh = world(more);
+    let resources = xds::build(&mesh, &node(name));
+    mesh.diagnostics().union(&resources.diagnostics).map(ToString::to_string).collect()
+}
+
+#[track_caller]
+pub(crate) fn assert_found(name: &str, more: &str, expected: &str) {
+    let found = found(name, more);
+    assert!(found.iter().any(|f| f.contains(expected)), "{expected:?} is not in {found:#?}");
+}
+
+/// The chains of a listener, in a line each: what they match, whether they terminate TLS, and the names of the filters.
+pub(crate) fn chains(resources: &Resources, listener: &str) -> Vec<String> {
+    let listener = &resources.listeners[listener];
+    let chains = listener.filter_chains.iter().map(|c| chain(c, ""));
+    chains.chain(listener.default_filter_chain.iter().map(|c| chain(c, "default "))).collect()
+}
+
+fn chain(chain: &FilterChain, prefix: &str) -> String {
+    let condition = chain.filter_chain_match.clone().unwrap_or_default();
+    let mut parts = vec![format!("{prefix}{}:", chain.name)];
+    parts.extend(condition.destination_port.map(|p| format!("port={p}")));
+    parts.extend(
+        condition.prefix_ranges.iter().map(|r| format!("to={}/{}", r.address_prefix, r.prefix_len.unwrap_or_default())),
+    );
+    parts.extend(condition.server_names.iter().map(|n| format!("sni={n}")));
+    if !condition.transport_protocol.is_empty() {
+        parts.push(condition.transport_protocol);
+    }
+    parts.extend((!condition.application_protocols.is_empty()).then(|| "alpn".to_owned()));
+    parts.extend(chain.transport_socket.as_ref().map(|_| "mtls".to_owned()));
+    parts.extend(chain.filters.iter().map(|f| f.name.rsplit('.').next().unwrap().to_owned()));
+    parts.join(" ")
+}
+
+pub(crate) fn testdata() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata")
+}
+
+/// The folders of testdata, each a case.
+pub(crate) fn cases() -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(testdata()).unwrap().map(|e| e.unwrap().path());
+    let mut cases: Vec<_> = entries.filter(|p| p.is_dir()).collect();
+    cases.sort();
+    cases
+}
+
+/// The resources of a case: those of the pod `foo/NAME`, where NAME is after `# node: ` in the first line.
+pub(crate) fn case(folder: &Path) -> (Mesh, Resources) {
+    let input = std::fs::read_to_string(folder.join("in.yaml")).unwrap();
+    let name = input.lines().next().and_then(|l| l.strip_prefix("# node: ")).unwrap().to_owned();
+    let mesh = world(&input);
+    let resources = xds::build(&mesh, &node(&name));
+    (mesh, resources)
+}
