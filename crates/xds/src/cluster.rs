@@ -18,7 +18,7 @@ use prost_types::{ListValue, Value, value};
 use crate::mesh::{Discovery, Endpoint, Mesh};
 use crate::policy::{Effective, Merged};
 use crate::scope::{Group, GroupPort, Scope};
-use crate::{Code, OutboundClass, Resources, endpoint, wire};
+use crate::{Code, OutboundClass, Resources, endpoint, tls, wire};
 
 /// Refuses every connection.
 pub(crate) const BLACK_HOLE: &str = "BlackHoleCluster";
@@ -208,6 +208,13 @@ impl Called<'_> {
         resources: &mut Resources,
     ) {
         let peers = self.mesh.peers.of_namespace(self.group.namespace());
+        let own = policy.tls.as_ref().map_or("", |tls| &tls.sni);
+        let sni = if own.is_empty() { name.server_name() } else { own.to_owned() };
+        if sni.len() > tls::LONGEST_SERVER_NAME {
+            let message = format!("{sni} is too long to be a server name; the handshake goes without");
+            let object = self.rule.map_or(&self.port.service.object, |r| &r.object);
+            resources.diagnostics.insert(object.error("spec.host", Code::InvalidValue, message));
+        }
         let choice = transport::Choice {
             mesh: &self.mesh.config,
             name,
@@ -220,7 +227,7 @@ impl Called<'_> {
     }
 
     /// The names of which a server has one: what the service says, or the identities of its endpoints in every trust
-    /// domain of the mesh. One endpoint of which nothing is known leaves it open who the server is.
+    /// domain of the mesh. None are known for endpoints without an account.
     fn server_names(&self) -> Vec<String> {
         if !self.port.service.names.is_empty() {
             return self.port.service.names.clone();

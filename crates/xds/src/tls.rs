@@ -26,6 +26,8 @@ const SERVER_ALPN: [&str; 3] = ["istio-peer-exchange", "h2", "http/1.1"];
 /// The application protocols by which a proxy is known as one.
 pub(crate) const ISTIO_ALPN: [&str; 5] =
     ["istio", "istio-peer-exchange", "istio-http/1.0", "istio-http/1.1", "istio-h2"];
+/// In bytes, as TLS has it.
+pub(crate) const LONGEST_SERVER_NAME: usize = 255;
 const CIPHERS: [&str; 6] = [
     "ECDHE-ECDSA-AES256-GCM-SHA384",
     "ECDHE-RSA-AES256-GCM-SHA384",
@@ -70,7 +72,7 @@ pub(crate) fn mutual(name: &ClusterName, sni: &str, names: &[String], resources:
             validation_context_type: Some(validation(sans, secret(AUTHORITY, resources))),
             ..versions()
         }),
-        sni: if sni.is_empty() { name.server_name() } else { sni.to_owned() },
+        sni: server_name(if sni.is_empty() { name.server_name() } else { sni.to_owned() }),
         ..UpstreamTlsContext::default()
     })
 }
@@ -97,9 +99,14 @@ pub(crate) fn originate(tls: &ClientTls, resources: &mut Resources) -> Transport
             validation_context_type,
             ..versions()
         }),
-        sni: tls.sni.clone(),
+        sni: server_name(tls.sni.clone()),
         ..UpstreamTlsContext::default()
     })
+}
+
+/// A name that the handshake can carry, or none.
+fn server_name(name: String) -> String {
+    if name.len() > LONGEST_SERVER_NAME { String::new() } else { name }
 }
 
 /// The secret of a certificate in files. The path of old versions of Istio stands for the workload's certificate, whether

@@ -47,6 +47,11 @@ pub(crate) fn duration(time: istio::Duration) -> prost_types::Duration {
     }
 }
 
+/// Whether a time is as long as Envoy wants one that is set: a millisecond.
+pub(crate) fn is_some_time(time: &istio::Duration) -> bool {
+    time.0.as_millis() > 0
+}
+
 /// Resources that come over the same stream as the one that names them. Waiting for the first answer never ends: a
 /// proxy that gave up would serve without.
 pub(crate) fn ads() -> ConfigSource {

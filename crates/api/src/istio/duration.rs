@@ -10,8 +10,8 @@ use serde::de::{Deserializer, Error};
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Duration(pub std::time::Duration);
 
-/// The longest, which is protobuf's: about ten thousand years.
-const LONGEST: std::time::Duration = std::time::Duration::from_secs(315_576_000_000);
+/// The longest, which is Envoy's: 2^63 nanoseconds, 292 years.
+const LONGEST: std::time::Duration = std::time::Duration::from_secs(9_223_372_036);
 
 impl FromStr for Duration {
     type Err = String;

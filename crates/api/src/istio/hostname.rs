@@ -24,6 +24,16 @@ impl Hostname {
         Hostname::new(&format!("{name}.{namespace}.svc.{domain}"))
     }
 
+    /// Whether a text is a host: labels of letters, digits, `-` and `_`, of which the first may be `*` alone.
+    pub fn is_valid(host: &str) -> bool {
+        let host = host.strip_suffix('.').unwrap_or(host);
+        let label = |label: &str| {
+            (1..=63).contains(&label.len()) && label.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b))
+        };
+        let rest = if host == "*" { return true } else { host.strip_prefix("*.").unwrap_or(host) };
+        host.len() <= 253 && rest.split('.').all(label)
+    }
+
     /// As text.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -70,6 +80,15 @@ mod tests {
         assert_eq!(resolve("*"), "*");
         assert_eq!(resolve("::1"), "::1");
         assert_eq!(resolve("A.B."), "a.b");
+    }
+
+    #[test]
+    fn hosts_are_labels() {
+        assert!(["a", "*.a.b", "*", "a_b.c-d", "A.B.", "10.0.0.1"].iter().all(|host| Hostname::is_valid(host)));
+        let long = ["a"; 128].join(".");
+        assert!(
+            ["", ".", "*a.b", "a.*", "a..b", "a|b", "a b", "a/b", &long].iter().all(|host| !Hostname::is_valid(host))
+        );
     }
 
     #[test]

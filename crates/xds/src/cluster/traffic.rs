@@ -42,7 +42,7 @@ pub(super) fn weigh_localities(cluster: &mut Cluster) {
 
 fn limit(pool: Option<&TcpPool>, cluster: &mut Cluster) {
     let Some(pool) = pool else { return };
-    if let Some(timeout) = pool.connect_timeout.filter(|t| !t.0.is_zero()) {
+    if let Some(timeout) = pool.connect_timeout.filter(wire::is_some_time) {
         cluster.connect_timeout = Some(wire::duration(timeout));
     }
     let thresholds = cluster.circuit_breakers.iter_mut().flat_map(|b| &mut b.thresholds);
@@ -83,8 +83,8 @@ fn detection(outliers: &OutlierDetection) -> proto::OutlierDetection {
         consecutive_local_origin_failure: positive(local),
         enforcing_consecutive_local_origin_failure: enforce(local),
         enforcing_local_origin_success_rate: split.then_some(0),
-        interval: outliers.interval.filter(|t| !t.0.is_zero()).map(wire::duration),
-        base_ejection_time: outliers.base_ejection_time.filter(|t| !t.0.is_zero()).map(wire::duration),
+        interval: outliers.interval.filter(wire::is_some_time).map(wire::duration),
+        base_ejection_time: outliers.base_ejection_time.filter(wire::is_some_time).map(wire::duration),
         max_ejection_percent: outliers.max_ejection_percent.map(|p| p.min(100)),
         ..proto::OutlierDetection::default()
     }

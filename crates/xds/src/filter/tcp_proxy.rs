@@ -27,9 +27,11 @@ pub(crate) fn tcp_proxy(mesh: &MeshConfig, target: &Target) -> Filter {
     let specifier = match target.clusters.as_slice() {
         [(name, _)] => ClusterSpecifier::Cluster(name.clone()),
         clusters => {
+            // The sum has 32 bits.
+            let most = u32::MAX / u32::try_from(clusters.len()).unwrap_or(u32::MAX).max(1);
             let weight = |(name, weight): &(String, u32)| ClusterWeight {
                 name: name.clone(),
-                weight: *weight,
+                weight: (*weight).min(most),
                 ..ClusterWeight::default()
             };
             ClusterSpecifier::WeightedClusters(WeightedCluster { clusters: clusters.iter().map(weight).collect() })
@@ -39,7 +41,10 @@ pub(crate) fn tcp_proxy(mesh: &MeshConfig, target: &Target) -> Filter {
     let config = TcpProxy {
         stat_prefix: target.stat_prefix.clone(),
         idle_timeout: pool.and_then(|p| p.idle_timeout).map(wire::duration),
-        max_downstream_connection_duration: pool.and_then(|p| p.max_connection_duration).map(wire::duration),
+        max_downstream_connection_duration: pool
+            .and_then(|p| p.max_connection_duration)
+            .filter(wire::is_some_time)
+            .map(wire::duration),
         access_log: access_log::connections(mesh),
         cluster_specifier: Some(specifier),
         ..TcpProxy::default()

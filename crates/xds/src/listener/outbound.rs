@@ -86,7 +86,7 @@ fn places(host: &Hostname, group: &Group<'_>, port: &GroupPort<'_>, resources: &
     let (single, wide): (Vec<IpNet>, Vec<IpNet>) =
         addresses.into_iter().partition(|net| net.prefix_len() == net.max_prefix_len());
     let mut places: Vec<Place> = single.iter().map(|net| at(net.addr(), number)).collect();
-    if !wide.is_empty() {
+    if !wide.is_empty() && is_free(host, port, resources) {
         places.push(Place { address: ANY, port: number, within: wide, shared: true });
     }
     if places.is_empty() && port.service.age.entry {
@@ -100,9 +100,7 @@ fn anywhere(host: &Hostname, port: &GroupPort<'_>, resources: &mut Resources) ->
     let (object, number) = (&port.service.object, port.port.number);
     let field = "spec.addresses";
     let place = Place { address: ANY, port: number, within: Vec::new(), shared: true };
-    if matches!(number, OUTBOUND_PORT | INBOUND_PORT) {
-        let message = format!("{host} needs an address: the port {number} of every address is the proxy's own");
-        resources.diagnostics.insert(object.error(field, Code::InvalidValue, message));
+    if !is_free(host, port, resources) {
         return None;
     }
     match port.port.protocol {
@@ -124,6 +122,17 @@ fn anywhere(host: &Hostname, port: &GroupPort<'_>, resources: &mut Resources) ->
             Some(place)
         }
     }
+}
+
+/// Whether the proxy can listen at any address for a port: not where it does so for itself.
+fn is_free(host: &Hostname, port: &GroupPort<'_>, resources: &mut Resources) -> bool {
+    let number = port.port.number;
+    let free = !matches!(number, OUTBOUND_PORT | INBOUND_PORT);
+    if !free {
+        let message = format!("{host} needs single addresses: the port {number} of every address is the proxy's own");
+        resources.diagnostics.insert(port.service.object.error("spec.addresses", Code::InvalidValue, message));
+    }
+    free
 }
 
 /// The chains at one address and port.

@@ -68,13 +68,15 @@ impl Called<'_> {
         for (i, tls) in route.into_iter().flat_map(|r| r.spec.tls.iter().enumerate()) {
             let Some(route) = route else { break };
             let field = format!("spec.tls[{i}]");
-            for condition in tls.matches.iter().filter(|m| !m.sni_hosts.is_empty()) {
-                if !route.is_for(self.class, number, &condition.into()) {
+            for condition in &tls.matches {
+                let names = condition.sni_hosts.iter().filter(|name| Hostname::is_valid(name));
+                let names: Vec<String> = names.map(|name| Hostname::new(name).to_string()).collect();
+                if names.is_empty() || !route.is_for(self.class, number, &condition.into()) {
                     continue;
                 }
                 let Some(target) = self.target(&route.object, &field, &tls.route, resources) else { continue };
                 let addresses = self.addresses(&route.object, &field, &condition.destination_subnets, resources);
-                let named = by_server_name(&condition.sni_hosts);
+                let named = by_server_name(names);
                 branches.extend(addresses.map(|FilterChainMatch { prefix_ranges, .. }| Branch {
                     condition: FilterChainMatch { prefix_ranges, ..named },
                     target,
@@ -82,7 +84,7 @@ impl Called<'_> {
             }
         }
         let named = by_name || !branches.is_empty();
-        let own = if named { by_server_name(&[self.host.to_string()]) } else { FilterChainMatch::default() };
+        let own = if named { by_server_name(vec![self.host.to_string()]) } else { FilterChainMatch::default() };
         branches.push(self.default(own));
         branches
     }
@@ -173,8 +175,7 @@ impl Called<'_> {
 }
 
 /// TLS connections with one of the names, of which `*` is any.
-fn by_server_name(hosts: &[String]) -> FilterChainMatch {
-    let mut server_names: Vec<String> = hosts.iter().map(|h| h.to_ascii_lowercase()).collect();
+fn by_server_name(mut server_names: Vec<String>) -> FilterChainMatch {
     if server_names.iter().any(|name| name == "*") {
         server_names.clear();
     }

@@ -25,7 +25,12 @@ pub(super) fn services(
     let ports: Vec<Port> = spec.ports.iter().enumerate().filter_map(|(i, p)| port(i, p, &object, found)).collect();
     let addresses = addresses(spec, &object, found);
     let workloads = members(entry, workloads, &object, found);
-    let of_host = |host: &String| {
+    let of_host = |(i, host): (usize, &String)| {
+        if !Hostname::is_valid(host) {
+            let message = format!("{host:?} is not a host, and has no effect");
+            found.push(object.error(format!("spec.hosts[{i}]"), Code::InvalidValue, message));
+            return None;
+        }
         let host = Hostname::new(host);
         let endpoints = match spec.resolution {
             Resolution::Dns | Resolution::DnsRoundRobin if workloads.is_empty() => {
@@ -71,7 +76,7 @@ pub(super) fn services(
             ports: ports.clone(),
         })
     };
-    spec.hosts.iter().filter_map(of_host).collect()
+    spec.hosts.iter().enumerate().filter_map(of_host).collect()
 }
 
 fn port(index: usize, port: &ServicePort, object: &ObjectRef, found: &mut Vec<Diagnostic>) -> Option<Port> {
@@ -98,8 +103,8 @@ fn addresses(spec: &ServiceEntry, object: &ObjectRef, found: &mut Vec<Diagnostic
     let mut addresses = Vec::new();
     for (i, text) in spec.addresses.iter().enumerate() {
         match wire::network(text) {
-            Some(net) => addresses.push(net),
-            None => {
+            Some(net) if !net.addr().is_unspecified() || net.prefix_len() == 0 => addresses.push(net),
+            _ => {
                 let message = format!("{text:?} is neither an address nor a CIDR, and has no effect");
                 found.push(object.error(format!("spec.addresses[{i}]"), Code::InvalidValue, message));
             }
@@ -141,7 +146,11 @@ fn members(
         }
     }
     if let Some(selector) = spec.workload_selector.as_ref().filter(|_| spec.endpoints.is_empty()) {
-        members.extend(workloads.of_namespace(namespace).filter(|w| selector.selects(&w.labels)).cloned());
+        let usable = |w: &&Arc<Workload>| {
+            let literal = w.addresses.first().is_some_and(|a| a.parse::<IpAddr>().is_ok());
+            selector.selects(&w.labels) && (literal || spec.resolution != Resolution::Static)
+        };
+        members.extend(workloads.of_namespace(namespace).filter(usable).cloned());
     } else if spec.workload_selector.is_some() {
         let message = "has no effect beside endpoints; an entry has either";
         found.push(object.error("spec.workloadSelector", Code::InvalidValue, message));
@@ -156,6 +165,6 @@ fn members(
 /// The endpoint that a workload is for a port: at its port of the same name, or else at the target.
 fn endpoint(port: &Port, workload: &Arc<Workload>) -> Option<Endpoint> {
     let number = workload.ports.get(&port.name).copied().or_else(|| port.target.of(workload))?;
-    let address = workload.addresses.first()?.clone();
+    let address = workload.addresses.first().filter(|a| !a.is_empty() && number != 0)?.clone();
     Some(Endpoint { service_port: port.number, address, port: number, workload: workload.clone() })
 }

@@ -123,7 +123,8 @@ fn endpoints(ports: &[Port], slice: &EndpointSlice, workloads: &Workloads) -> Ve
         let Some(port) = given.port.and_then(|p| u16::try_from(p).ok()) else { continue };
         for endpoint in &slice.endpoints {
             let ready = endpoint.conditions.as_ref().and_then(|c| c.ready).unwrap_or(true);
-            let Some(address) = endpoint.addresses.first().filter(|_| ready) else { continue };
+            let literal = |a: &&String| a.parse::<IpAddr>().is_ok();
+            let Some(address) = endpoint.addresses.first().filter(|_| ready).filter(literal) else { continue };
             let workload = workload(slice, endpoint, workloads);
             found.push(Endpoint { service_port: service_port.number, address: address.clone(), port, workload });
         }

@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use serde_json::Value;
 
-use crate::{Code, Diagnostic, ObjectRef};
+use crate::{Code, Diagnostic, ObjectRef, wire};
 
 /// The name of the ConfigMap with the mesh's configuration, and of its key.
 const MESH_CONFIG: (&str, &str) = ("istio", "mesh");
@@ -113,6 +113,18 @@ impl Objects {
         };
         self.diagnostics.extend(unknown.iter().map(not_read));
         self.mesh_config = config;
+        let defaults = istio::MeshConfig::default();
+        let times = [
+            ("connectTimeout", &mut self.mesh_config.connect_timeout, defaults.connect_timeout),
+            ("dnsRefreshRate", &mut self.mesh_config.dns_refresh_rate, defaults.dns_refresh_rate),
+        ];
+        for (name, time, default) in times {
+            if !wire::is_some_time(time) {
+                *time = default;
+                let message = format!("must be at least 1ms, and is taken for {default}");
+                self.diagnostics.push(object.error(field(name), Code::InvalidValue, message));
+            }
+        }
         Ok(())
     }
 }

@@ -11,6 +11,9 @@ use k8s_openapi::api::core::v1 as core;
 use super::objects::Objects;
 use crate::node::Locality;
 
+/// The greatest share that counts. Envoy refuses endpoints whose shares add up to more than 32 bits.
+const HEAVIEST: u32 = 1_000_000;
+
 /// What is at an address.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Workload {
@@ -63,7 +66,7 @@ impl Workload {
             locality: Locality::parse(&entry.locality),
             ports: entry.ports.clone(),
             addresses: vec![entry.address.clone()],
-            weight: entry.weight.max(1),
+            weight: entry.weight.clamp(1, HEAVIEST),
         }
     }
 }

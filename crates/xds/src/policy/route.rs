@@ -143,5 +143,12 @@ fn check(route: &Route, found: &mut Vec<Diagnostic>) {
             let message = format!("the condition{at} has no effect: TLS match must have at least one SNI host");
             found.push(object.error(field, Code::InvalidValue, message));
         }
+        for (j, condition) in tls.matches.iter().enumerate() {
+            for (k, name) in condition.sni_hosts.iter().enumerate().filter(|(_, name)| !Hostname::is_valid(name)) {
+                let message = format!("{name:?} is not a host, and has no effect");
+                let field = format!("spec.tls[{i}].match[{j}].sniHosts[{k}]");
+                found.push(object.error(field, Code::InvalidValue, message));
+            }
+        }
     }
 }

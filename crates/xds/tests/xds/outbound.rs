@@ -178,3 +178,54 @@ fn an_external_address_is_called_by_name_of_its_service() {
     let expected = "outbound|31400||c2-31400.foo.svc.cluster.local Ip(198.18.0.2:31400)";
     assert_eq!(calls(service)("198.18.0.2:31400"), expected);
 }
+
+#[test]
+fn silly_values_are_refused_by_name_and_the_proxy_takes_the_rest() {
+    let label = "a".repeat(60);
+    let long = [label.as_str(); 4].join(".");
+    let config = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: istio, namespace: istio-system}\ndata:\n  mesh: \
+        '{connectTimeout: 0s, dnsRefreshRate: 0s}'\n";
+    let objects = [
+        config.to_owned(),
+        entry("{hosts: ['*a.b', 'a|b', ''], resolution: NONE, ports: [{number: 1, name: tls, protocol: TLS}]}"),
+        entry("{hosts: [zero.b], addresses: ['0.0.0.0', 10.0.0.0/33], resolution: NONE, ports: [{number: 15001, name: tcp}]}"),
+        entry(&format!(
+            "{{hosts: [{long}], addresses: [240.0.0.9], resolution: STATIC, location: MESH_INTERNAL, ports: [{{number: 1, name: \
+             tcp}}, {{number: 0}}, {{number: 2, protocol: FTP}}], endpoints: [{{address: 192.0.2.1, weight: 4294967295}}, \
+             {{address: 192.0.2.2, weight: 4294967295}}, {{address: name.b}}, {{}}, {{address: 'unix:///x'}}]}}"
+        )),
+        entry("{hosts: ['*.dns.b'], resolution: DNS, ports: [{number: 1, name: tcp}]}"),
+        entry("{hosts: [one.b], addresses: [240.0.0.8], resolution: DNS_ROUND_ROBIN, ports: [{number: 1, name: tcp}], \
+            endpoints: [{address: a.b}, {address: c.d}]}"),
+        routes("{hosts: [tcp-echo], tcp: [{match: [{destinationSubnets: [x]}], route: [{destination: {host: tcp-echo}}]}, \
+            {route: []}, {route: [{destination: {host: tcp-echo}, weight: 4294967295}, {destination: {host: tcp-echo}, \
+            weight: 4294967295}]}], tls: [{match: [{sniHosts: ['a.*', '*a.b', '']}, {}], route: [{}]}]}"),
+        "---\napiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {name: d, namespace: foo}\nspec: {host: \
+         tcp-echo, trafficPolicy: {connectionPool: {tcp: {connectTimeout: 0s, maxConnections: 0, maxConnectionDuration: 0s, \
+         tcpKeepalive: {time: 0s}}}, outlierDetection: {interval: 0s, baseEjectionTime: 0s, maxEjectionPercent: 400, \
+         minHealthPercent: 300, consecutive5xxErrors: 0}}}\n"
+            .to_owned(),
+    ];
+    let objects: String =
+        objects.iter().enumerate().map(|(i, o)| o.replace("name: e,", &format!("name: e{i},"))).collect();
+    let call = calls(&objects);
+    assert_eq!(call("240.0.0.9:1"), format!("outbound|1||{long} Ip(192.0.2.1:1) tlsMode-disabled"));
+    for said in [
+        "data.mesh.connectTimeout: must be at least 1ms",
+        "(ServiceEntry foo/e1) spec.hosts[0]: \"*a.b\" is not a host",
+        "(ServiceEntry foo/e1) spec.hosts[1]: \"a|b\" is not a host",
+        "(ServiceEntry foo/e2) spec.addresses[0]: ",
+        "(ServiceEntry foo/e2) spec.addresses: zero.b needs single addresses",
+        "is too long to be a server name",
+        "spec.ports[1].number: the port has no effect",
+        "spec.ports[2].protocol: \"FTP\" is not a known protocol",
+        "spec.endpoints[2].address: the endpoint has no effect: resolution STATIC takes addresses",
+        "*.dns.b cannot be looked up",
+        "there must only be 0 or 1 endpoint",
+        "spec.tcp[0].match.destinationSubnets: \"x\" is neither",
+        "spec.tcp[1].route: has no effect",
+        "spec.tls[0].match[0].sniHosts[0]: \"a.*\" is not a host",
+    ] {
+        assert_found("sleep", &objects, said);
+    }
+}
