@@ -89,9 +89,10 @@ impl ApiError {
         ApiError::new(404, "NotFound", message).about(group, resource, name)
     }
 
-    /// 404 for a path that no resource serves.
+    /// 404 for a path that no resource serves. Its details are empty, by which clients tell it from a missing object.
     pub fn no_such_path() -> ApiError {
-        ApiError::new(404, "NotFound", "the server could not find the requested resource")
+        let error = ApiError::new(404, "NotFound", "the server could not find the requested resource");
+        ApiError { details: Some(json!({})), ..error }
     }
 
     /// 409: `pods "x" already exists`.

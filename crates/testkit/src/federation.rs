@@ -122,8 +122,11 @@ impl Federation {
         chown(&path, Some(uid), Some(gid)).expect("root may give a file away");
     }
 
-    /// The host's link to the outer network, as root.
+    /// The host's link to the outer network. Only a federation of root has one.
     fn host_link(&self) -> Option<PathBuf> {
+        if self.shell.account.uid != 0 {
+            return None;
+        }
         let lock: Value = serde_json::from_slice(&std::fs::read(self.home.join("outer.lock")).ok()?).ok()?;
         let link = PathBuf::from(format!("/sys/class/net/isthmus{}", lock.get("slot")?));
         link.exists().then_some(link)

@@ -123,6 +123,7 @@ impl<'a> Draft<'a> {
         ownership: Ownership,
     ) -> Result<Value, ApiError> {
         let kind = &self.call.kind;
+        metadata::drop_empty(&mut value);
         let mut causes = metadata::check(kind, &value);
         causes.extend(old.map(|old| metadata::check_finalizers(old, &value)).unwrap_or_default());
         causes.extend(kind.schema.check(&value));

@@ -23,8 +23,8 @@ const HANDSHAKE: Duration = Duration::from_secs(10);
 /// How long it may take, or be idle, until the head of the next request is there. Longer than clients keep idle
 /// connections (90 s), so that no request meets a connection that is just being closed.
 const REQUEST_HEAD: Duration = Duration::from_secs(120);
-/// How long requests may still run when the server stops.
-const DRAIN: Duration = Duration::from_secs(10);
+/// How long requests may still run when the server stops. Watches end by themselves; a log that is followed is cut.
+const DRAIN: Duration = Duration::from_secs(2);
 /// When a peer that says nothing is asked whether it is there, and when it is given up.
 const SILENCE: Duration = Duration::from_secs(30);
 const GIVE_UP: Duration = Duration::from_secs(20);

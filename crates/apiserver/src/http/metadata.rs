@@ -91,6 +91,16 @@ pub(super) fn carry_over(old: &Value, value: &mut Value) -> Vec<Cause> {
     causes
 }
 
+/// Removes lists and maps with nothing in them, which Kubernetes does not show: a client that takes the last label or
+/// owner away may leave an empty one.
+pub(super) fn drop_empty(value: &mut Value) {
+    metadata_mut(value).retain(|field, value| match field.as_str() {
+        "labels" | "annotations" => value.as_object().is_none_or(|map| !map.is_empty()),
+        "finalizers" | "ownerReferences" => value.as_array().is_none_or(|list| !list.is_empty()),
+        _ => true,
+    });
+}
+
 /// An object that is being deleted takes no new finalizers.
 pub(super) fn check_finalizers(old: &Value, value: &Value) -> Vec<Cause> {
     if !is_terminating(old) {
@@ -201,6 +211,15 @@ mod tests {
         assert_eq!(causes, [Cause::invalid("metadata.uid", &json!("2"), "field is immutable")]);
         assert_eq!(new["metadata"]["creationTimestamp"], "t");
         assert_eq!(new["metadata"]["resourceVersion"], "5");
+    }
+
+    #[test]
+    fn what_is_empty_is_not_kept() {
+        let mut value = json!({"metadata": {
+            "name": "a", "labels": {}, "annotations": {"b": ""}, "finalizers": [], "ownerReferences": [],
+        }});
+        drop_empty(&mut value);
+        assert_eq!(value, json!({"metadata": {"name": "a", "annotations": {"b": ""}}}));
     }
 
     #[test]

@@ -39,11 +39,7 @@ struct Query(Vec<(String, String)>);
 impl Query {
     fn of(request: &Request<Incoming>) -> Query {
         let query = request.uri().query().unwrap_or_default();
-        let pair = |part: &str| {
-            let (name, value) = part.split_once('=').unwrap_or((part, ""));
-            (unescape(name), unescape(value))
-        };
-        Query(query.split('&').filter(|part| !part.is_empty()).map(pair).collect())
+        Query(form_urlencoded::parse(query.as_bytes()).into_owned().collect())
     }
 
     fn get(&self, name: &str) -> Option<&str> {
@@ -63,29 +59,6 @@ impl Query {
             |v: &str| ApiError::bad_request(format!("{name}: Invalid value: {v:?}: must be a number of 0 or more"));
         self.get(name).map(|value| value.parse().map_err(|_| wrong(value))).transpose()
     }
-}
-
-/// Undoes percent-encoding and `+` for space; what is not valid stays as it is.
-fn unescape(text: &str) -> String {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let [first, tail @ ..] = rest {
-        let escaped = || {
-            let digits = std::str::from_utf8(tail.get(..2)?).ok()?;
-            u8::from_str_radix(digits, 16).ok()
-        };
-        match (first, escaped()) {
-            (b'%', Some(byte)) => {
-                bytes.push(byte);
-                rest = tail.get(2..).unwrap_or_default();
-            }
-            (byte, _) => {
-                bytes.push(if *byte == b'+' { b' ' } else { *byte });
-                rest = tail;
-            }
-        }
-    }
-    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 /// A pod as the API has it.
@@ -159,7 +132,6 @@ impl Kubelet {
     /// Serves `pods/exec`.
     pub(super) async fn exec(&self, pod: Arc<Value>, request: Request<Incoming>) -> Result<Response<Body>, ApiError> {
         let query = Query::of(&request);
-        let protocol = web_socket_protocol(&request)?;
         let subject = Subject { kubelet: self, pod: &pod };
         let container = subject.container(query.get("container"))?;
         let argv = query.all("command");
@@ -167,6 +139,7 @@ impl Kubelet {
             return Err(ApiError::bad_request("you must specify at least one command for the container"));
         }
         let (record, sandbox) = subject.running(&container).await?;
+        let protocol = web_socket_protocol(&request)?;
         let tty = query.flag("tty");
         let (stdio, streams) = Stdio::open(Wanted::of(&query)).map_err(ApiError::internal)?;
         let command = Command { container: record.id, argv, environment: self.exec_environment(tty), tty };
@@ -179,10 +152,10 @@ impl Kubelet {
     /// Serves `pods/attach`.
     pub(super) async fn attach(&self, pod: Arc<Value>, request: Request<Incoming>) -> Result<Response<Body>, ApiError> {
         let query = Query::of(&request);
-        let protocol = web_socket_protocol(&request)?;
         let subject = Subject { kubelet: self, pod: &pod };
         let container = subject.container(query.get("container"))?;
         let (record, sandbox) = subject.running(&container).await?;
+        let protocol = web_socket_protocol(&request)?;
         // The terminal, if there is one, is the container's own and lies with the pod process.
         let (stdio, streams) = Stdio::open(Wanted { tty: false, ..Wanted::of(&query) }).map_err(ApiError::internal)?;
         upgrade(request, protocol, move |socket| async move {
@@ -214,6 +187,8 @@ pub(super) fn refuse_port_forward() -> ApiError {
 }
 
 /// The subprotocol to speak, or why the request cannot be served.
+///
+/// This is the last thing to check: kubectl asks again by SPDY when a WebSocket is refused, and shows the second answer.
 fn web_socket_protocol(request: &Request<Incoming>) -> Result<&'static str, ApiError> {
     let header = |name| request.headers().get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let upgrade = header(header::UPGRADE);
@@ -261,14 +236,3 @@ where
 }
 
 type Socket = WebSocketStream<TokioIo<hyper::upgrade::Upgraded>>;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn queries_are_unescaped() {
-        assert_eq!(unescape("a%20b+c%2"), "a b c%2");
-        assert_eq!(unescape("%E2%82%AC%zz"), "€%zz");
-    }
-}
