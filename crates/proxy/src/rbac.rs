@@ -79,7 +79,7 @@ pub enum Principal {
     Source(IpNet),
 }
 
-/// What is known of a connection when it is authorized.
+/// What is known of a connection when it is authorized. An IPv4 address must not be in its IPv6 form.
 #[derive(Debug, Clone, Copy)]
 pub struct Peer<'a> {
     /// Where it was going before it was captured.

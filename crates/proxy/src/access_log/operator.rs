@@ -165,8 +165,13 @@ fn start_time(entry: &Entry<'_>, out: &mut impl Write) -> Result<bool, fmt::Erro
 }
 
 fn flags(entry: &Entry<'_>, out: &mut impl Write, name: fn(Flag) -> &'static str) -> Result<bool, fmt::Error> {
-    entry.flags.write(out, name)?;
-    Ok(!entry.flags.is_empty())
+    // No flag is a value too, in JSON as in text.
+    if entry.flags.is_empty() {
+        out.write_str("-")?
+    } else {
+        entry.flags.write(out, name)?
+    };
+    Ok(true)
 }
 
 fn text(out: &mut impl Write, value: Option<&str>) -> Result<bool, fmt::Error> {

@@ -93,6 +93,7 @@ fn json_keeps_numbers_and_escapes_text() {
 fn what_is_missing_is_null_or_left_out() {
     let fields = [("a", "%ROUTE_NAME%"), ("b", "%CONNECTION_ID%"), ("c", "%REQUESTED_SERVER_NAME%")];
     assert_eq!(json(&fields, false, &entry()), "{\"a\":null,\"b\":7,\"c\":null}\n");
+    assert_eq!(json(&[("flags", "%RESPONSE_FLAGS%")], true, &entry()), "{\"flags\":\"-\"}\n");
     assert_eq!(json(&fields, true, &entry()), "{\"b\":7}\n");
 }
 

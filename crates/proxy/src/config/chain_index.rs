@@ -12,7 +12,7 @@ use ipnet::IpNet;
 
 use super::filter_chain::{ChainMatch, FilterChain, ServerName, SourceType, TransportProtocol};
 
-/// What is known of a connection when its chain is chosen.
+/// What is known of a connection when its chain is chosen. An IPv4 address must not be in its IPv6 form.
 #[derive(Debug, Clone, Copy)]
 pub struct ConnectionFacts<'a> {
     /// Where it was going before it was captured.

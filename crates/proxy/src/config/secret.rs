@@ -56,7 +56,12 @@ impl TryFrom<v3::Secret> for Secret {
                 SecretValue::Certificate(certificate(&at.field("tls_certificate"), message)?)
             }
             Type::ValidationContext(message) => {
-                SecretValue::Validation(Arc::new(validation::context(&at.field("validation_context"), message)?))
+                let at = at.field("validation_context");
+                let context = validation::context(&at, message)?;
+                if context.takes_anybody() {
+                    return Err(at.field("trusted_ca").reject("is required: without it any certificate would do"));
+                }
+                SecretValue::Validation(Arc::new(context))
             }
             Type::SessionTicketKeys(_) => return Err(at.field("session_ticket_keys").reject("is not supported")),
             Type::GenericSecret(_) => return Err(at.field("generic_secret").reject("is not supported")),

@@ -207,6 +207,24 @@ fn demands_on_names_without_a_trusted_ca_are_refused() {
 }
 
 #[test]
+fn a_validation_that_takes_anybody_is_refused() {
+    let secret = "name: ROOTCA\nvalidation_context: {}\n";
+    let expected = "validation_context.trusted_ca: is required: without it any certificate would do";
+    refused(TypeUrl::Secret, secret, expected);
+    let (chain_pem, key) = certificate();
+    let listener = chain(&format!(
+        "transport_socket: {{name: tls, typed_config: {{\"@type\": \
+         type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext, \
+         require_client_certificate: true, common_tls_context: {{tls_certificates: [{{certificate_chain: \
+         {{inline_string: {chain_pem:?}}}, private_key: {{inline_string: {key:?}}}}}], validation_context: \
+         {{allow_expired_certificate: true}}}}}}}}"
+    ));
+    let expected = "filter_chains[0].transport_socket.typed_config.common_tls_context.validation_context: without \
+                    trusted_ca any certificate would do";
+    refused(TypeUrl::Listener, &listener, expected);
+}
+
+#[test]
 fn what_the_configuration_leaves_open_is_as_in_envoy() {
     let snapshot = accept(&Snapshot::default(), TypeUrl::Cluster, &cluster("type: STATIC"));
     let cluster = snapshot.cluster("c").unwrap();

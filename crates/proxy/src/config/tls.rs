@@ -155,6 +155,10 @@ pub(super) fn downstream(at: &Path<'_>, message: v3::DownstreamTlsContext) -> Ch
         let reason = "without a validation context no client certificate can be verified";
         return Err(at.field("require_client_certificate").reject(reason));
     }
+    if require_client_certificate && settings.validation.takes_anybody() {
+        let reason = "without trusted_ca any certificate would do";
+        return Err(common_at.field("validation_context").reject(reason));
+    }
     Ok(DownstreamTls {
         settings,
         require_client_certificate,
@@ -254,8 +258,7 @@ fn source(at: &Path<'_>, message: ConfigSource) -> Checked<SecretSource> {
     }
 }
 
-/// The versions from the first to the last. The library speaks 1.2 and 1.3; a range that begins below means from 1.2
-/// on, as in Envoy, whose own minimum is 1.2 unless told otherwise.
+/// The versions from the first to the last. The library speaks 1.2 and 1.3; what is left open begins and ends there.
 fn versions(at: &Path<'_>, first: i32, last: i32) -> Checked<Box<[ProtocolVersion]>> {
     let first = at.field("tls_minimum_protocol_version").enumeration(first)?;
     let last_at = at.field("tls_maximum_protocol_version");

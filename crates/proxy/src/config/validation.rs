@@ -40,7 +40,7 @@ pub struct ValidationContext {
     pub revocation_of_leaf_only: bool,
     /// Whether it may have expired.
     pub allow_expired: bool,
-    /// Whether a certificate that does not hold is taken all the same, if there is one.
+    /// Whether a certificate that does not hold is taken all the same, if there is one; its names then say nothing.
     pub accept_untrusted: bool,
 }
 
@@ -92,9 +92,19 @@ impl Validation {
     pub fn is_set(&self) -> bool {
         self.own.is_some() || self.secret.is_some()
     }
+
+    /// Whether there are demands that everybody meets, whoever issued the certificate, and no secret adds to them.
+    pub(super) fn takes_anybody(&self) -> bool {
+        self.secret.is_none() && self.own.as_ref().is_some_and(|own| own.takes_anybody())
+    }
 }
 
 impl ValidationContext {
+    /// Whether the issuer of a certificate does not matter, though nothing says that it need not.
+    pub(super) fn takes_anybody(&self) -> bool {
+        matches!(self.trust, Trust::Anybody) && !self.accept_untrusted
+    }
+
     /// Adds the demands of a secret, as Envoy merges a dynamic context into the default one: what the secret sets
     /// replaces, and names and lists add up.
     pub fn merged(&self, secret: &ValidationContext) -> ValidationContext {
