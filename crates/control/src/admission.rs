@@ -20,6 +20,7 @@ mod role;
 mod selector;
 mod service;
 mod service_spec;
+mod unused;
 mod volume;
 
 use std::net::IpAddr;
@@ -54,6 +55,10 @@ pub fn admission(config: &Config) -> Vec<Admission> {
         on("rbac.authorization.k8s.io", &["roles", "clusterroles"], role::review),
         on("rbac.authorization.k8s.io", &["rolebindings", "clusterrolebindings"], role::review_binding),
         on("coordination.k8s.io", &["leases"], event::review_lease),
+        on("", &["resourcequotas"], unused::warn("this cluster counts no usage")),
+        on("", &["limitranges"], unused::warn("pods of this cluster are ordinary processes without limits")),
+        on("policy", &["poddisruptionbudgets"], unused::warn("this cluster's node is never drained by itself")),
+        on("scheduling.k8s.io", &["priorityclasses"], unused::warn("this cluster's node takes every pod")),
     ]
 }
 

@@ -253,8 +253,7 @@ fn propagation(policy: &str) -> Result<Propagation, ApiError> {
 
 /// The kinds whose deletion answers with the object, as in Kubernetes.
 fn returns_object(kind: &Kind) -> bool {
-    const RETURNED: [&str; 6] =
-        ["pods", "services", "serviceaccounts", "podtemplates", "resourcequotas", "persistentvolumeclaims"];
+    const RETURNED: [&str; 4] = ["pods", "services", "serviceaccounts", "resourcequotas"];
     kind.version.group.is_empty() && RETURNED.contains(&kind.names.plural.as_str())
 }
 

@@ -31,7 +31,7 @@ pub(super) fn kinds() -> Vec<Kind> {
     let definition = builtin::stored::<CustomResourceDefinition>("customresourcedefinition", &["crd", "crds"])
         .with_status()
         .in_category("api-extensions");
-    vec![namespace, node(), config_map, secret, lease, definition, volume(), claim()]
+    vec![namespace, node(), config_map, secret, lease, definition]
 }
 
 impl Kind {
@@ -102,74 +102,4 @@ fn roles(node: &Value) -> String {
     roles.sort_unstable();
     roles.dedup();
     or(&roles.join(","), NONE).to_owned()
-}
-
-fn volume() -> Kind {
-    builtin::stored::<core::PersistentVolume>("persistentvolume", &["pv"]).with_status().with_columns(
-        vec![
-            text("Capacity", "How much the volume holds."),
-            text("Access Modes", "Who may mount the volume at a time."),
-            text("Reclaim Policy", "What becomes of a volume that is released."),
-            text("Status", "Whether the volume is bound."),
-            text("Claim", "The claim that the volume is bound to."),
-            text("StorageClass", "The volume's class."),
-            text("VolumeAttributesClass", "The class of the volume's attributes."),
-            text("Reason", "Why the volume is in its state."),
-            cell::age_column(),
-            wide("VolumeMode", "Whether the volume is a file system or a block device."),
-        ],
-        |o, now| {
-            let claim = match text_at(o, "/spec/claimRef/name") {
-                "" => String::new(),
-                name => format!("{}/{name}", text_at(o, "/spec/claimRef/namespace")),
-            };
-            vec![
-                text_at(o, "/spec/capacity/storage").into(),
-                access_modes(list_at(o, "/spec/accessModes")).into(),
-                text_at(o, "/spec/persistentVolumeReclaimPolicy").into(),
-                text_at(o, "/status/phase").into(),
-                claim.into(),
-                text_at(o, "/spec/storageClassName").into(),
-                or(text_at(o, "/spec/volumeAttributesClassName"), "<unset>").into(),
-                text_at(o, "/status/reason").into(),
-                cell::age(o, now),
-                or(text_at(o, "/spec/volumeMode"), "<unset>").into(),
-            ]
-        },
-    )
-}
-
-fn claim() -> Kind {
-    builtin::stored::<core::PersistentVolumeClaim>("persistentvolumeclaim", &["pvc"]).with_status().with_columns(
-        vec![
-            text("Status", "Whether the claim is bound."),
-            text("Volume", "The volume that the claim is bound to."),
-            text("Capacity", "How much the volume holds."),
-            text("Access Modes", "Who may mount the volume at a time."),
-            text("StorageClass", "The claim's class."),
-            text("VolumeAttributesClass", "The class of the volume's attributes."),
-            cell::age_column(),
-            wide("VolumeMode", "Whether the volume is a file system or a block device."),
-        ],
-        |o, now| {
-            vec![
-                text_at(o, "/status/phase").into(),
-                text_at(o, "/spec/volumeName").into(),
-                text_at(o, "/status/capacity/storage").into(),
-                access_modes(list_at(o, "/status/accessModes")).into(),
-                text_at(o, "/spec/storageClassName").into(),
-                or(text_at(o, "/spec/volumeAttributesClassName"), "<unset>").into(),
-                cell::age(o, now),
-                or(text_at(o, "/spec/volumeMode"), "<unset>").into(),
-            ]
-        },
-    )
-}
-
-fn access_modes(modes: &[Value]) -> String {
-    let short =
-        [("ReadWriteOnce", "RWO"), ("ReadOnlyMany", "ROX"), ("ReadWriteMany", "RWX"), ("ReadWriteOncePod", "RWOP")];
-    let shown: Vec<&str> =
-        short.iter().filter(|(mode, _)| modes.iter().any(|m| m == *mode)).map(|(_, short)| *short).collect();
-    shown.join(",")
 }

@@ -45,18 +45,7 @@ pub(super) fn kinds() -> Vec<Kind> {
             ],
             row,
         );
-    let template = builtin::stored::<core::PodTemplate>("podtemplate", &[]).with_columns(
-        vec![
-            text("Containers", "The names of the template's containers."),
-            text("Images", "The images of the template's containers."),
-            text("Pod Labels", "The labels of pods made from the template."),
-        ],
-        |o, _| {
-            let [names, images] = cell::containers("/template", o);
-            vec![names, images, cell::labels(o.pointer("/template/metadata/labels")).into()]
-        },
-    );
-    vec![pod, template]
+    vec![pod]
 }
 
 fn row(pod: &Value, now: i64) -> Vec<Value> {

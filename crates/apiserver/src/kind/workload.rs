@@ -1,6 +1,6 @@
-//! What makes pods: Deployments, ReplicaSets, ReplicationControllers, Jobs.
+//! What makes pods: Deployments, ReplicaSets, Jobs.
 
-use k8s_openapi::api::{apps::v1 as apps, batch::v1 as batch, core::v1 as core};
+use k8s_openapi::api::{apps::v1 as apps, batch::v1 as batch};
 use serde_json::Value;
 
 use super::cell::{self, integer, number_at, text, text_at, wide};
@@ -26,12 +26,6 @@ pub(super) fn kinds() -> Vec<Kind> {
         .with_scale()
         .with_fields(&["status.replicas"])
         .with_columns(replica_columns(), |o, now| replica_row(o, now, cell::selector(o.pointer("/spec/selector"))));
-    let controller = builtin::stored::<core::ReplicationController>("replicationcontroller", &["rc"])
-        .in_all()
-        .with_status()
-        .with_scale()
-        .with_fields(&["status.replicas"])
-        .with_columns(replica_columns(), |o, now| replica_row(o, now, cell::labels(o.pointer("/spec/selector"))));
     let job = builtin::stored::<batch::Job>("job", &[])
         .in_all()
         .with_status()
@@ -45,7 +39,7 @@ pub(super) fn kinds() -> Vec<Kind> {
             ]),
             job_row,
         );
-    vec![deployment, replica_set, controller, job]
+    vec![deployment, replica_set, job]
 }
 
 fn with_template_columns(mut columns: Vec<Column>) -> Vec<Column> {
