@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::IpAddr;
+use std::ops::Range;
 
 /// A host in lower case: a name, an address, `*`, or a name with a wildcard for its first label (`*.example.com`).
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -42,6 +43,11 @@ impl Hostname {
     /// Whether it stands for many names.
     pub fn is_wildcard(&self) -> bool {
         self.0.starts_with('*')
+    }
+
+    /// The range in which hosts with a wildcard are when hosts are in order.
+    pub fn wildcards() -> Range<Hostname> {
+        Hostname("*".to_owned())..Hostname("+".to_owned())
     }
 
     /// Whether every name that `other` stands for is one that this stands for. `*.a.b` covers `x.a.b` and `*.x.a.b`,
@@ -97,6 +103,8 @@ mod tests {
         assert!(covers("*.foo.com", "a.foo.com") && covers("*.foo.com", "a.b.foo.com") && covers("*", "a"));
         assert!(covers("*.foo.com", "*.a.foo.com") && covers("*.foo.com", "*.foo.com"));
         assert!(!covers("*.foo.com", "foo.com") && !covers("*.a.foo.com", "*.foo.com") && !covers("a", "b"));
+        let within = |host: &str| Hostname::wildcards().contains(&Hostname::new(host));
+        assert!(within("*") && within("*.z") && !within("a") && !within("_a") && !within("0"));
         assert!(Hostname::new("a.b").specificity() > Hostname::new("*.long.er").specificity());
         assert!(Hostname::new("*.a.b").specificity() > Hostname::new("*.b").specificity());
     }

@@ -163,7 +163,7 @@ fn members(
 }
 
 /// The endpoint that a workload is for a port: at its port of the same name, or else at the target.
-fn endpoint(port: &Port, workload: &Arc<Workload>) -> Option<Endpoint> {
+pub(super) fn endpoint(port: &Port, workload: &Arc<Workload>) -> Option<Endpoint> {
     let number = workload.ports.get(&port.name).copied().or_else(|| port.target.of(workload))?;
     let address = workload.addresses.first().filter(|a| !a.is_empty() && number != 0)?.clone();
     Some(Endpoint { service_port: port.number, address, port: number, workload: workload.clone() })

@@ -11,6 +11,7 @@ use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
+use super::entry;
 use super::objects::Objects;
 use super::protocol::Protocol;
 use super::service::{Age, Discovery, Endpoint, Port, Service, Target, Visibility};
@@ -36,6 +37,12 @@ pub(super) fn services(objects: &Objects, workloads: &Workloads, found: &mut Vec
         let name = NamespacedName::new(service.namespace.as_str(), service.object.name.as_str());
         let slices = slices.get(&name).map_or(&[][..], Vec::as_slice);
         service.endpoints.extend(slices.iter().flat_map(|slice| endpoints(&service.ports, slice, workloads)));
+        if let Some(selector) = &service.selector {
+            let entries = workloads.entries(&service.namespace, selector);
+            let endpoints = |w| service.ports.iter().filter_map(move |port| entry::endpoint(port, w));
+            let literal = entries.flat_map(endpoints).filter(|e| e.ip().is_some());
+            service.endpoints.extend(literal.collect::<Vec<_>>());
+        }
         service
             .endpoints
             .sort_by(|a, b| (a.service_port, &a.address, a.port).cmp(&(b.service_port, &b.address, b.port)));

@@ -165,6 +165,15 @@ impl Services {
         self.by_host.get(host).map_or(&[], Vec::as_slice)
     }
 
+    /// Whether there is a service that `host` covers.
+    pub(crate) fn any_of(&self, host: &Hostname) -> bool {
+        if host.is_wildcard() {
+            self.by_host.keys().any(|known| host.covers(known))
+        } else {
+            self.by_host.contains_key(host)
+        }
+    }
+
     pub(crate) fn all(&self) -> impl Iterator<Item = &Arc<Service>> {
         self.by_host.values().flatten()
     }

@@ -104,6 +104,16 @@ impl Workloads {
         self.pods.values().chain(self.entries.values()).filter(move |w| w.namespace == namespace)
     }
 
+    /// The workload entries of a namespace that have the labels; services of Kubernetes consist of them, too.
+    pub(crate) fn entries<'a>(
+        &'a self,
+        namespace: &'a str,
+        wanted: &'a Labels,
+    ) -> impl Iterator<Item = &'a Arc<Workload>> {
+        let own = self.entries.values().filter(move |w| w.namespace == namespace);
+        own.filter(move |w| api::istio::includes(&w.labels, wanted))
+    }
+
     /// Whether some workload of `namespace` (of any, if there is none) has the labels.
     pub(crate) fn any_selected(&self, namespace: Option<&str>, wanted: &Labels) -> bool {
         let mut all = self.pods.values().chain(self.entries.values());

@@ -17,7 +17,7 @@ use crate::{Code, Diagnostic, ObjectRef, OutboundClass};
 #[derive(Debug, Clone)]
 pub(crate) struct DestinationRules {
     root: String,
-    by_namespace: BTreeMap<String, Vec<Merged>>,
+    by_namespace: BTreeMap<String, BTreeMap<Hostname, Vec<Merged>>>,
 }
 
 /// The rules of one namespace for one host, seen by the same clients.
@@ -50,7 +50,7 @@ impl DestinationRules {
         services: &Services,
         found: &mut Vec<Diagnostic>,
     ) -> DestinationRules {
-        let mut by_namespace = BTreeMap::<String, Vec<Merged>>::new();
+        let mut by_namespace = BTreeMap::<String, BTreeMap<Hostname, Vec<Merged>>>::new();
         for object in by_age(objects) {
             let (spec, name) = (&object.spec, ObjectRef::of(object));
             let namespace = object.metadata.namespace.as_str();
@@ -58,9 +58,8 @@ impl DestinationRules {
             check(&name, spec, &host, services, found);
             let visibility = Visibility::new(&spec.export_to, &mesh.default_destination_rule_export_to, namespace);
             let clients = spec.workload_selector.clone().unwrap_or_default().match_labels;
-            let rules = by_namespace.entry(namespace.to_owned()).or_default();
-            let same =
-                |rule: &&mut Merged| rule.host == host && rule.visibility == visibility && rule.clients == clients;
+            let rules = by_namespace.entry(namespace.to_owned()).or_default().entry(host.clone()).or_default();
+            let same = |rule: &&mut Merged| rule.visibility == visibility && rule.clients == clients;
             match rules.iter_mut().find(same) {
                 Some(older) => older.absorb(&name, spec, found),
                 None => {
@@ -80,10 +79,12 @@ impl DestinationRules {
         let own = Some(class.namespace.as_str()).filter(|n| *n != self.root);
         let levels = [own, Some(service_namespace), Some(self.root.as_str())];
         levels.into_iter().flatten().find_map(|namespace| {
-            let rules = self.by_namespace.get(namespace)?.iter().rev();
-            let usable = rules.filter(|rule| {
+            let rules = self.by_namespace.get(namespace)?;
+            let wide = rules.range(Hostname::wildcards()).filter(|(pattern, _)| pattern.covers(host));
+            let exact = rules.get_key_value(host).filter(|(host, _)| !host.is_wildcard());
+            let usable = wide.chain(exact).flat_map(|(_, rules)| rules.iter().rev()).filter(|rule| {
                 let visible = rule.visibility.includes(&class.namespace);
-                visible && rule.host.covers(host) && api::istio::includes(&class.labels, &rule.clients)
+                visible && api::istio::includes(&class.labels, &rule.clients)
             });
             usable.max_by_key(|rule| (!rule.clients.is_empty(), rule.host.specificity()))
         })
@@ -91,7 +92,7 @@ impl DestinationRules {
 
     /// The keys of labels by which rules tell clients apart.
     pub(crate) fn label_keys(&self) -> impl Iterator<Item = &str> {
-        let rules = self.by_namespace.values().flatten();
+        let rules = self.by_namespace.values().flat_map(BTreeMap::values).flatten();
         rules.flat_map(|rule| rule.clients.keys().map(String::as_str).chain(rule.failover_keys()))
     }
 }
@@ -166,7 +167,7 @@ impl Effective {
 
 /// What in a rule has no effect, whoever the client is.
 fn check(name: &ObjectRef, spec: &DestinationRule, host: &Hostname, services: &Services, found: &mut Vec<Diagnostic>) {
-    if !services.hosts().any(|(known, _)| host.covers(known)) {
+    if !services.any_of(host) {
         let message = format!("no service has the host {host}; the rule has no effect yet");
         found.push(name.warning("spec.host", Code::ReferenceNotFound, message));
     }

@@ -43,6 +43,7 @@ impl Routes {
             let route = Route { object: ObjectRef::of(object), spec: object.spec.clone(), visibility };
             let route = Arc::new(route);
             check(&route, found);
+            check_ports(&route, services, found);
             for (i, host) in object.spec.hosts.iter().enumerate() {
                 let field = format!("spec.hosts[{i}]");
                 let host = Hostname::resolve(host, namespace, DOMAIN);
@@ -51,7 +52,7 @@ impl Routes {
                     found.push(route.object.error(field, Code::InvalidValue, message));
                     continue;
                 }
-                if !services.hosts().any(|(known, _)| host.covers(known)) {
+                if !services.any_of(&host) {
                     let message = format!("no service has the host {host}; the routes have no effect for it yet");
                     found.push(route.object.warning(&field, Code::ReferenceNotFound, message));
                 }
@@ -76,8 +77,8 @@ impl Routes {
         if let Some(route) = visible(host) {
             return Some(route);
         }
-        let wider = self.by_host.keys().filter(|pattern| pattern.is_wildcard() && pattern.covers(host));
-        let usable = wider.filter_map(|pattern| Some((pattern, visible(pattern)?)));
+        let wider = self.by_host.range(Hostname::wildcards()).filter(|(pattern, _)| pattern.covers(host));
+        let usable = wider.filter_map(|(pattern, _)| Some((pattern, visible(pattern)?)));
         usable.max_by_key(|(pattern, _)| pattern.specificity()).map(|(_, route)| route)
     }
 
@@ -124,6 +125,30 @@ impl<'a> From<&'a TlsMatch> for Caller<'a> {
 
 fn is_for_sidecars(gateways: &[String]) -> bool {
     gateways.is_empty() || gateways.iter().any(|g| g == MESH)
+}
+
+/// Conditions on ports that none of the hosts has.
+fn check_ports(route: &Route, services: &Services, found: &mut Vec<Diagnostic>) {
+    let (object, spec) = (&route.object, &route.spec);
+    let hosts = || spec.hosts.iter().map(|host| Hostname::resolve(host, &object.namespace, DOMAIN));
+    let known = || hosts().flat_map(|host| services.of_host(&host).iter().cloned());
+    if hosts().any(|host| host.is_wildcard()) || known().next().is_none() {
+        return;
+    }
+    let tcp = spec.tcp.iter().enumerate().flat_map(|(i, route)| {
+        let ports = route.matches.iter().enumerate();
+        ports.filter_map(move |(j, m)| Some((format!("spec.tcp[{i}].match[{j}].port"), m.port?)))
+    });
+    let tls = spec.tls.iter().enumerate().flat_map(|(i, route)| {
+        let ports = route.matches.iter().enumerate();
+        ports.filter_map(move |(j, m)| Some((format!("spec.tls[{i}].match[{j}].port"), m.port?)))
+    });
+    for (field, port) in tcp.chain(tls) {
+        if !known().any(|service| service.ports.iter().any(|p| p.number == port)) {
+            let message = format!("no service of these hosts has the port {port}; the condition never holds");
+            found.push(object.warning(field, Code::ReferenceNotFound, message));
+        }
+    }
 }
 
 fn check(route: &Route, found: &mut Vec<Diagnostic>) {

@@ -148,6 +148,8 @@ fn what_routes_name_must_be_there() {
         &routes("{hosts: [tcp-echo], http: [{}]}"),
         "Warning [NotSupported] (VirtualService foo/v) spec.http",
     );
+    let port = routes("{hosts: [tcp-echo], tcp: [{match: [{port: 1}], route: [{destination: {host: tcp-echo}}]}]}");
+    assert_found("sleep", &port, "spec.tcp[0].match[0].port: no service of these hosts has the port 1");
     assert_found("sleep", &routes("{hosts: ['*'], tcp: [{}]}"), "the host * is for gateways alone");
     assert_found("sleep", &routes("{hosts: [none.example], tcp: [{}]}"), "no service has the host none.example");
     let older = routes("{hosts: [tcp-echo], tcp: [{route: [{destination: {host: tcp-echo}}]}]}");
@@ -169,6 +171,21 @@ fn the_older_service_keeps_an_address() {
     let expected =
         "Warning [Conflict] (ServiceEntry foo/e) spec.ports: Service foo/tcp-echo is older and has 10.96.0.9_9000";
     assert_found("sleep", &clash, expected);
+}
+
+#[test]
+fn a_service_consists_of_workload_entries_too() {
+    let entries = "apiVersion: networking.istio.io/v1\nkind: WorkloadEntry\nmetadata: {name: vm, namespace: foo}\nspec: {address: \
+        192.0.2.9, labels: {app: vm}, serviceAccount: vm}\n---\napiVersion: v1\nkind: Service\nmetadata: {name: vm, namespace: \
+        foo}\nspec: {clusterIP: 10.96.0.8, selector: {app: vm}, ports: [{name: tcp, port: 80, targetPort: 8080}]}\n";
+    let expected = "outbound|80||vm.foo.svc.cluster.local Ip(192.0.2.9:8080) tlsMode-istio";
+    assert_eq!(calls(entries)("10.96.0.8:80"), expected);
+    let selected = entry(
+        "{hosts: [vm.example], addresses: [240.0.0.7], resolution: STATIC, location: MESH_INTERNAL, workloadSelector: {labels: {app: \
+        vm}}, ports: [{number: 80, name: tcp, targetPort: 81}]}",
+    );
+    let outcome = calls(&format!("{entries}{selected}"))("240.0.0.7:80");
+    assert_eq!(outcome, "outbound|80||vm.example Ip(192.0.2.9:81) tlsMode-istio");
 }
 
 #[test]
