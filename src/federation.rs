@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
+use std::hash::{BuildHasher, RandomState};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
@@ -154,9 +155,15 @@ fn free_slot() -> anyhow::Result<u8> {
     (0..AddressPlan::SLOTS).find(|slot| !taken(slot)).context("32 federations run on this machine already")
 }
 
-/// A loopback port that is free now.
+/// A loopback port that is free now and stays so: no outgoing connection is given one of these, nor is a node port
+/// among them. Where all that are tried are taken, it is any free port.
 pub(crate) fn free_port() -> anyhow::Result<u16> {
-    Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
+    const PORTS: std::ops::Range<u16> = 16_000..30_000;
+    const ATTEMPTS: usize = 32;
+    let free = |port: u16| TcpListener::bind(("127.0.0.1", port)).and_then(|listener| listener.local_addr());
+    let random = |_| PORTS.start + (RandomState::new().hash_one(()) % PORTS.len() as u64) as u16;
+    let address = (0..ATTEMPTS).map(random).chain([0]).find_map(|port| free(port).ok());
+    Ok(address.context("no port of 127.0.0.1 is free")?.port())
 }
 
 /// Replaces a file so that a reader sees the old or the new content, also after a power loss.

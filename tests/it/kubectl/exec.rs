@@ -87,9 +87,9 @@ fn files_are_copied_both_ways(s: &Session<'_>) {
     s.sh(&format!("kubectl cp {pod}:/tmp/copied.txt back.txt -c sleep && cmp there.txt back.txt")).ok();
     s.sh(&format!("mkdir -p tree/leaf && echo 1 > tree/leaf/a && kubectl cp tree {pod}:/tmp/tree")).ok();
     assert_eq!(s.sh("kubectl exec deploy/sleep -- cat /tmp/tree/leaf/a").ok(), "1");
-    // kubectl's exit code is a race of its own making; tar's message always comes.
-    let missing = s.sh(&format!("kubectl cp {pod}:/tmp/nothing nothing"));
-    assert!(missing.stderr.contains("tmp/nothing"), "{}", missing.transcript());
+    // What kubectl says is a race of its own making: it ends when tar's empty archive does, or when tar fails.
+    s.sh(&format!("kubectl cp {pod}:/tmp/nothing nothing"));
+    s.sh("test ! -e nothing").ok();
 }
 
 fn logs_are_printed_and_followed(s: &Session<'_>) {
