@@ -2,6 +2,7 @@
 
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
@@ -50,7 +51,10 @@ impl Federation {
         if !account.is_current() {
             // The build directory need not be open to others.
             executable = root.join("isthmus");
-            std::fs::copy(binary, &executable).expect("the binary can be copied");
+            // By a program of its own: what another test starts while this process has the file open for writing would
+            // have it open too, and what is open for writing cannot be run.
+            let copied = Command::new("cp").arg(binary).arg(&executable).status().expect("cp can be run");
+            assert!(copied.success(), "the binary can be copied");
             chown(&root, Some(account.uid), Some(account.gid)).expect("root may give a directory away");
         }
         std::fs::set_permissions(&root, PermissionsExt::from_mode(0o755)).expect("the directory is ours");

@@ -4,6 +4,7 @@
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::Command;
+use std::sync::LazyLock;
 
 use serde_json::Value;
 
@@ -25,19 +26,22 @@ pub fn program(name: &str) -> bool {
 
 /// Whether there is a kubectl that speaks the protocols that are served (1.31 or newer).
 pub fn kubectl() -> bool {
+    static NEW_ENOUGH: LazyLock<Result<(), String>> = LazyLock::new(check_kubectl);
     if !program("kubectl") {
         return false;
     }
+    NEW_ENOUGH.as_ref().inspect_err(|reason| skip(reason)).is_ok()
+}
+
+fn check_kubectl() -> Result<(), String> {
     let version = Command::new("kubectl").args(["version", "--client", "-o", "json"]).output();
     let version: Value = version.ok().and_then(|out| serde_json::from_slice(&out.stdout).ok()).unwrap_or_default();
     let version = &version["clientVersion"];
     let minor: String =
         version["minor"].as_str().unwrap_or_default().chars().take_while(char::is_ascii_digit).collect();
     let new_enough = version["major"] == "1" && minor.parse::<u32>().is_ok_and(|minor| minor >= 31);
-    if !new_enough {
-        skip(&format!("kubectl 1.31 or newer is needed; this is {}", version["gitVersion"]));
-    }
-    new_enough
+    let reason = || format!("kubectl 1.31 or newer is needed; this is {}", version["gitVersion"]);
+    if new_enough { Ok(()) } else { Err(reason()) }
 }
 
 /// Whether this user may make namespaces, which pods are made of.

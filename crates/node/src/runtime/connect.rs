@@ -144,8 +144,12 @@ impl Kubelet {
         let (stdio, streams) = Stdio::open(Wanted::of(&query)).map_err(ApiError::internal)?;
         let command = Command { container: record.id, argv, environment: self.exec_environment(tty), tty };
         upgrade(request, protocol, move |socket| async move {
+            let mut session = Session::new(socket, protocol);
+            if let Some(terminal) = streams.first().filter(|_| tty) {
+                session.size_terminal(terminal).await;
+            }
             let connection = sandbox.connect(PodRequest::Exec(Box::new(command)), streams).await;
-            Session::new(socket, protocol).run_command(connection, stdio).await;
+            session.run_command(connection, stdio).await;
         })
     }
 

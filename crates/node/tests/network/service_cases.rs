@@ -284,7 +284,7 @@ fn many_services_are_programmed() {
     let others: Vec<Ipv4Addr> = (20..25).map(|last| pod_address(1, last)).collect();
     let name = |n: u16| format!("a-service-whose-name-is-as-long-as-names-of-services-are-{n:05}");
     let services = (0..COUNT).map(|n| service(&name(n), &address(n).to_string(), 80, json!({}))).collect();
-    let endpoints = |n: u16| if n % 2 == 0 { vec![server.address] } else { others.clone() };
+    let endpoints = |n: u16| if n.is_multiple_of(2) { vec![server.address] } else { others.clone() };
     api.set(services, (0..COUNT).map(|n| slice(&name(n), 9000, &endpoints(n))).collect());
     until("the last service answers", || hears(&client, (address(COUNT - 2), 80)).is_some());
     assert!(hears(&client, (address(0), 80)).is_some());

@@ -1,20 +1,22 @@
 //! A command's streams over a WebSocket, as `v4.channel.k8s.io` and `v5.channel.k8s.io` have it: the first byte of each
 //! message is the channel.
 
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures::stream::{SplitSink, SplitStream};
-use futures::{SinkExt, StreamExt};
+use futures::{SinkExt, Stream, StreamExt};
 use serde_json::{Value, json};
 use tokio::sync::Mutex;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
-use tokio_tungstenite::tungstenite::{Bytes, Message, Utf8Bytes};
+use tokio_tungstenite::tungstenite::{self, Bytes, Message, Utf8Bytes};
 
 use super::Socket;
 use super::stdio::{Input, Output, Stdio};
+use crate::runtime::kernel;
 use crate::runtime::sandbox::protocol::{Exit, Failure, Resize};
 use crate::runtime::sandbox::{Connection, Resizes};
 
@@ -33,6 +35,8 @@ const CHUNK: usize = 32 << 10;
 /// After a command has ended, something that it left behind may hold its output open. It is listened to until it has
 /// said nothing for this long.
 const AFTERWARDS: Duration = Duration::from_millis(500);
+/// How long a command on a terminal waits for the terminal's size. kubectl sends it first; other clients may never.
+const SIZE: Duration = Duration::from_millis(100);
 /// How long a client may take to answer a close.
 const FAREWELL: Duration = Duration::from_secs(2);
 
@@ -42,6 +46,8 @@ type Sink = Arc<Mutex<SplitSink<Socket, Message>>>;
 pub(super) struct Session {
     sink: Sink,
     stream: SplitStream<Socket>,
+    /// A message that came while a size was awaited.
+    early: Option<Message>,
     can_close_stdin: bool,
     /// Counts messages sent, to tell silence from activity.
     sent: Arc<AtomicU64>,
@@ -53,8 +59,26 @@ impl Session {
         Session {
             sink: Arc::new(Mutex::new(sink)),
             stream,
+            early: None,
             can_close_stdin: protocol.starts_with("v5"),
             sent: Arc::default(),
+        }
+    }
+
+    /// Gives a terminal its size before the command starts, so that it never sees another.
+    pub(super) async fn size_terminal(&mut self, terminal: impl AsFd) {
+        let Ok(Some(Ok(message))) = tokio::time::timeout(SIZE, self.stream.next()).await else { return };
+        let size = match &message {
+            Message::Binary(bytes) => bytes.strip_prefix(&[RESIZE]).and_then(|size| serde_json::from_slice(size).ok()),
+            _ => None,
+        };
+        match size {
+            Some(Resize { rows, columns }) => {
+                if let Err(error) = kernel::resize_terminal(terminal, rows, columns) {
+                    tracing::debug!(%error, "sizing a terminal");
+                }
+            }
+            None => self.early = Some(message),
         }
     }
 
@@ -108,7 +132,8 @@ impl Session {
                     () = &mut outputs => ended.await,
                 }
             };
-            let input = take_input(&mut self.stream, stdin, resizes, self.can_close_stdin);
+            let early = futures::stream::iter(self.early.take().map(Ok));
+            let input = take_input(early.chain(&mut self.stream), stdin, resizes, self.can_close_stdin);
             tokio::select! {
                 status = finished => Some(status),
                 () = input => None,
@@ -169,7 +194,7 @@ async fn drain(mut outputs: std::pin::Pin<&mut impl Future<Output = ()>>, sent: 
     }
 }
 
-async fn send(sink: &Sink, channel: u8, bytes: &[u8]) -> Result<(), tokio_tungstenite::tungstenite::Error> {
+async fn send(sink: &Sink, channel: u8, bytes: &[u8]) -> tungstenite::Result<()> {
     let mut message = Vec::with_capacity(bytes.len() + 1);
     message.push(channel);
     message.extend_from_slice(bytes);
@@ -178,7 +203,7 @@ async fn send(sink: &Sink, channel: u8, bytes: &[u8]) -> Result<(), tokio_tungst
 
 /// Takes a client's messages until it goes.
 async fn take_input(
-    stream: &mut SplitStream<Socket>,
+    mut stream: impl Stream<Item = tungstenite::Result<Message>> + Unpin,
     mut stdin: Option<Input>,
     mut resizes: Resizes,
     can_close_stdin: bool,
