@@ -88,21 +88,33 @@ impl<'a> Cluster<'a> {
         let mut serving = vec![serve_on(&server, self.host_listener()?, &tls, &stop)];
 
         let network = ClusterNetwork::open(self.network_config()).await?;
-        serving.push(serve_on(&server, network.listen_for_pods(POD_API_PORT)?, &tls, &stop));
+        let mut renewals = network.renewals();
+        let mut for_pods = stop.child_token();
+        serving.push(serve_on(&server, network.listen_for_pods(POD_API_PORT)?, &tls, &for_pods));
         let outer = network.listen_on_outer_loopback(self.member.port)?;
         serving.push(serve_on(&server, outer, &tls, &stop));
 
         let controllers = kube_client(&server, "system:kube-controller-manager");
         let mut controllers = tokio::spawn(control::run(control, controllers));
         let kubelet = kube_client(&server, &format!("system:node:{}-node", self.name));
-        let started = Node::start(self.node_config(), network, kubelet).await?;
+        let started = Node::start(self.node_config(), network.clone(), kubelet).await?;
         node.set(started).ok().context("the node is started once")?;
         tell(&Readiness::Ready);
 
         let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
-        let outcome = tokio::select! {
-            _ = terminate.recv() => Ok(()),
-            ended = &mut controllers => Err(anyhow::anyhow!("the controllers ended: {ended:?}")),
+        let outcome = loop {
+            tokio::select! {
+                _ = terminate.recv() => break Ok(()),
+                ended = &mut controllers => break Err(anyhow::anyhow!("the controllers ended: {ended:?}")),
+                renewed = renewals.changed() => {
+                    if renewed.is_err() {
+                        break Err(anyhow::anyhow!("the outer network has ended"));
+                    }
+                    for_pods.cancel();
+                    for_pods = stop.child_token();
+                    serving.push(serve_on(&server, network.listen_for_pods(POD_API_PORT)?, &tls, &for_pods));
+                }
+            }
         };
         stop.cancel();
         for task in serving {

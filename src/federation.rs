@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
 use api::{AddressPlan, ClusterIndex};
+use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -188,11 +189,17 @@ impl LockFile {
     /// Takes the lock and writes this process's id into it; `None` if another process holds it.
     pub(crate) fn take(path: &Path) -> anyhow::Result<Option<LockFile>> {
         let open = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path);
-        let file = open.with_context(|| format!("cannot open {}", path.display()))?;
-        let mut lock = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-            Ok(lock) => lock,
-            Err((_, nix::errno::Errno::EWOULDBLOCK)) => return Ok(None),
-            Err((_, e)) => return Err(e).with_context(|| format!("cannot lock {}", path.display())),
+        let mut file = open.with_context(|| format!("cannot open {}", path.display()))?;
+        let mut lock = loop {
+            match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+                Ok(lock) => break lock,
+                // Whoever only looks shares the lock for a moment.
+                Err((back, Errno::EWOULDBLOCK)) => match Flock::lock(back, FlockArg::LockSharedNonblock) {
+                    Ok(shared) => file = shared.unlock().map_err(|(_, e)| e)?,
+                    Err(_) => return Ok(None),
+                },
+                Err((_, e)) => return Err(e).with_context(|| format!("cannot lock {}", path.display())),
+            }
         };
         lock.set_len(0)?;
         lock.seek(SeekFrom::Start(0))?;
@@ -205,7 +212,7 @@ impl LockFile {
         let mut file = OpenOptions::new().read(true).write(true).open(path).ok()?;
         let mut text = String::new();
         file.read_to_string(&mut text).ok()?;
-        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+        match Flock::lock(file, FlockArg::LockSharedNonblock) {
             Ok(_) => None,
             Err(_) => text.trim().parse().ok().map(Pid::from_raw),
         }

@@ -1,8 +1,7 @@
 //! What runs, and how to reach it.
 
-use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::net::IpAddr;
 use std::process::ExitCode;
-use std::time::Duration;
 
 use clap::Args;
 use serde::Serialize;
@@ -11,6 +10,7 @@ use serde_json::Value;
 use crate::cli::{HomeArg, OutputArg};
 use crate::federation::{Federation, Home, LockFile, cluster_lock};
 use crate::output::{self, Format};
+use crate::ready;
 
 #[derive(Args)]
 pub(crate) struct StatusArgs {
@@ -60,13 +60,9 @@ pub(crate) fn status(args: StatusArgs) -> anyhow::Result<ExitCode> {
 fn clusters(home: &Home, federation: &Federation) -> Vec<ClusterStatus> {
     let one = |(name, member): (&String, &crate::federation::Member)| {
         let pid = LockFile::holder(&cluster_lock(home, name));
-        let answers = || {
-            let address = SocketAddr::from(([127, 0, 0, 1], member.port));
-            TcpStream::connect_timeout(&address, Duration::from_secs(1)).is_ok()
-        };
         let state = match pid {
             None => "Down",
-            Some(_) if answers() => "Serving",
+            Some(_) if ready::answers(home, name) => "Serving",
             Some(_) => "Starting",
         };
         let forwards = std::fs::read(home.cluster(name).join("forwards.json")).ok();

@@ -14,9 +14,9 @@ use node::OuterNetwork;
 use serde::{Deserialize, Serialize};
 
 use crate::cli::HomeArg;
-use crate::federation::{Federation, Home, LockFile, cluster_lock, cluster_name};
+use crate::federation::{Federation, Home, cluster_name};
 use crate::output::say;
-use crate::{down, kubeconfig};
+use crate::{down, kubeconfig, ready};
 
 #[derive(Args)]
 pub(crate) struct UpArgs {
@@ -90,7 +90,7 @@ fn start(home: &Home, names: &[String]) -> anyhow::Result<()> {
     OuterNetwork::open(home.path(), &executable, federation.plan)?;
     let mut starting = Vec::new();
     for name in &names {
-        if LockFile::holder(&cluster_lock(home, name)).is_some() {
+        if ready::is_running(home, name)? {
             say(format_args!("{name}: running"));
         } else {
             starting.push(Starting::spawn(home, name, &executable)?);

@@ -11,6 +11,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::json;
 use testkit::{Account, Federation, until, until_async};
+use tokio::sync::watch;
 
 use crate::client_rs::{client, namespace};
 
@@ -30,7 +31,12 @@ struct Acknowledged {
 
 /// Creates objects, and counts in one, until it is told to stop. A request that failed may or may not have been
 /// carried out; only what was acknowledged counts.
-async fn write(client: Client, writer: usize, stop: Arc<AtomicBool>) -> Acknowledged {
+async fn write(
+    client: Client,
+    writer: usize,
+    mut serving: watch::Receiver<bool>,
+    stop: Arc<AtomicBool>,
+) -> Acknowledged {
     let maps: Api<ConfigMap> = Api::namespaced(client, "crash");
     let mut known = Acknowledged::default();
     for n in 1u64.. {
@@ -52,6 +58,9 @@ async fn write(client: Client, writer: usize, stop: Arc<AtomicBool>) -> Acknowle
         if let Ok(map) = maps.patch(&format!("count-{writer}"), &params, &Patch::Apply(&count)).await {
             known.revise(&map);
             known.counted = n;
+        } else {
+            // Trying on and on would take the processor from the process that is starting.
+            serving.wait_for(|serving| *serving).await.unwrap();
         }
     }
     known
@@ -104,11 +113,15 @@ fn no_acknowledged_write_is_lost_and_nothing_is_leaked() {
     let processes = federation.processes();
 
     let stop = Arc::new(AtomicBool::new(false));
-    let writers: Vec<_> = (0..WRITERS).map(|n| runtime.spawn(write(client.clone(), n, stop.clone()))).collect();
+    let (serving, told) = watch::channel(true);
+    let writer = |n| runtime.spawn(write(client.clone(), n, told.clone(), stop.clone()));
+    let writers: Vec<_> = (0..WRITERS).map(writer).collect();
     for round in 0..ROUNDS {
+        serving.send_replace(false);
         kill_cluster(&federation);
         let up = federation.isthmus("up c1 --detach");
         assert!(up.code == 0, "round {round}: {}", up.transcript());
+        serving.send_replace(true);
     }
     stop.store(true, Ordering::Relaxed);
 

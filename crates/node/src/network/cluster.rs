@@ -5,7 +5,8 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock, Weak};
+use std::time::Duration;
 
 use api::{AddressPlan, ClusterIndex};
 use ipnet::Ipv4Net;
@@ -32,6 +33,8 @@ pub(super) const POD_BRIDGE: &str = "pods0";
 const POD_BRIDGE_MAC: [u8; 6] = [0x02, 0x6e, 0, 0, 0, 1];
 /// The node's link to the outer network.
 pub(super) const UPLINK: &str = "uplink0";
+/// The pause after a network process could not be replaced.
+const RETRY: Duration = Duration::from_secs(1);
 
 /// Which cluster's network, and where its processes keep their files.
 #[derive(Debug, Clone)]
@@ -49,7 +52,8 @@ pub struct NetworkConfig {
 }
 
 /// A cluster's network, as seen from the cluster process. The namespace itself, the nftables rules and cluster DNS
-/// live on in a process of their own (`internal network`) when the cluster process dies.
+/// live on in a process of their own (`internal network`) when the cluster process dies. When that process dies,
+/// another is started in its place, with a new and empty namespace: see [`ClusterNetwork::renewals`].
 /// Cheap to clone.
 #[derive(Clone)]
 pub struct ClusterNetwork {
@@ -57,11 +61,29 @@ pub struct ClusterNetwork {
 }
 
 struct Inner {
+    gateway: Ipv4Addr,
+    ends: RwLock<Arc<Ends>>,
+    /// Counts the namespaces; ends with the task that renews them.
+    renewals: watch::Receiver<u64>,
+}
+
+/// Where the cluster process reaches into the network.
+struct Ends {
     /// Threads in the node's and in the outer namespace.
     node: Namespace,
     outer: Namespace,
     links: Links,
-    gateway: Ipv4Addr,
+}
+
+impl Ends {
+    fn of(found: &Found) -> Result<Ends, NetworkError> {
+        let enter = |namespace: io::Result<File>| namespace.and_then(Namespace::enter);
+        let cannot = |e| NetworkError::system("cannot enter the node's network namespace", e);
+        let node = enter(found.node.try_clone()).map_err(cannot)?;
+        let outer = enter(found.outer.try_clone()).map_err(cannot)?;
+        let links = Links::within(&node)?;
+        Ok(Ends { node, outer, links })
+    }
 }
 
 /// What the network process says of itself.
@@ -93,33 +115,40 @@ impl ClusterNetwork {
     /// the network process watches Services and EndpointSlices with it, in the host's network namespace.
     pub async fn open(config: NetworkConfig) -> Result<ClusterNetwork, NetworkError> {
         let gateway = config.plan.pod_gateway(config.index);
-        let found = tokio::task::spawn_blocking(move || find_or_start(&config)).await;
-        let (node, outer) = found.map_err(|e| NetworkError::system("cannot start the network", e.into()))??;
-        let cannot = |e| NetworkError::system("cannot enter the node's network namespace", e);
-        let node = Namespace::enter(node).map_err(cannot)?;
-        let outer = Namespace::enter(outer).map_err(cannot)?;
-        let links = Links::within(&node)?;
-        Ok(ClusterNetwork { inner: Arc::new(Inner { node, outer, links, gateway }) })
+        let found = search(&config).await?;
+        let ends = RwLock::new(Arc::new(Ends::of(&found)?));
+        let (renewed, renewals) = watch::channel(0);
+        let inner = Arc::new(Inner { gateway, ends, renewals });
+        tokio::spawn(renew(config, found.process, Arc::downgrade(&inner), renewed));
+        Ok(ClusterNetwork { inner })
+    }
+
+    /// Counts how often the network process had to be replaced. What was made in the namespace before (listeners, the
+    /// pods' links) is gone then and must be made again. Closes when the outer network has ended, which nothing can
+    /// replace.
+    pub fn renewals(&self) -> watch::Receiver<u64> {
+        self.inner.renewals.clone()
     }
 
     /// A listener in the node's namespace (pods reach it at the pod gateway's address). SO_REUSEADDR, non-blocking.
     pub fn listen_for_pods(&self, port: u16) -> io::Result<TcpListener> {
-        listen(&self.inner.node, (self.inner.gateway, port).into())
+        listen(&self.inner.ends().node, (self.inner.gateway, port).into())
     }
 
     /// A listener on 127.0.0.1 of the outer network's namespace, so that `isthmus run -- kubectl` works there.
     pub fn listen_on_outer_loopback(&self, port: u16) -> io::Result<TcpListener> {
-        listen(&self.inner.outer, (Ipv4Addr::LOCALHOST, port).into())
+        listen(&self.inner.ends().outer, (Ipv4Addr::LOCALHOST, port).into())
     }
 
-    /// Gives a pod's namespace its `lo`, its `eth0` with `address`/32 and its default route.
+    /// Gives a pod's namespace its `lo`, its `eth0` with `address`/32 and its default route. A pod that has them
+    /// keeps them.
     pub async fn attach(&self, pod: BorrowedFd<'_>, address: Ipv4Addr) -> Result<(), NetworkError> {
-        pod::attach(&self.inner.links, pod, address, self.inner.gateway).await
+        pod::attach(&self.inner.ends().links, pod, address, self.inner.gateway).await
     }
 
     /// A TCP connection made from the node's namespace (for probes).
     pub async fn connect(&self, to: SocketAddr) -> io::Result<TcpStream> {
-        connect(&self.inner.node, to).await
+        connect(&self.inner.ends().node, to).await
     }
 
     /// Ends the network process; its namespace goes with it.
@@ -140,8 +169,64 @@ pub(super) async fn connect(namespace: &Namespace, to: SocketAddr) -> io::Result
     namespace.run(new)??.connect(to).await
 }
 
-/// The node's and the outer network namespace.
-fn find_or_start(config: &NetworkConfig) -> Result<(File, File), NetworkError> {
+impl Inner {
+    fn ends(&self) -> Arc<Ends> {
+        self.ends.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// The network process, with the node's and the outer network namespace.
+struct Found {
+    process: Living<State>,
+    node: File,
+    outer: File,
+}
+
+async fn search(config: &NetworkConfig) -> Result<Found, NetworkError> {
+    let config = config.clone();
+    let found = tokio::task::spawn_blocking(move || find_or_start(&config)).await;
+    found.map_err(|e| NetworkError::system("cannot start the network", e.into()))?
+}
+
+/// Replaces a network process that has ended, for as long as there are an outer network and somebody who cares.
+async fn renew(config: NetworkConfig, mut process: Living<State>, inner: Weak<Inner>, renewed: watch::Sender<u64>) {
+    loop {
+        if let Err(error) = ended(process).await {
+            return tracing::error!(%error, "the network process is not watched any more");
+        }
+        tracing::warn!("the network process has ended; another takes its place");
+        let found = loop {
+            let found = search(&config).await.and_then(|found| Ok((Ends::of(&found)?, found.process)));
+            match found {
+                Ok(found) => break found,
+                Err(error @ NetworkError::NotRunning(_)) => {
+                    return tracing::error!(%error, "the outer network has ended");
+                }
+                Err(error) => tracing::error!(%error, "the network process cannot be replaced"),
+            }
+            tokio::time::sleep(RETRY).await;
+        };
+        let Some(inner) = inner.upgrade() else { return };
+        process = found.1;
+        *inner.ends.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(found.0);
+        renewed.send_modify(|count| *count += 1);
+    }
+}
+
+/// Returns when the process has ended. A thread waits for it, because it may be no child of this process.
+async fn ended(process: Living<State>) -> Result<(), NetworkError> {
+    let (done, waited) = tokio::sync::oneshot::channel();
+    std::thread::Builder::new()
+        .name("network".to_owned())
+        .spawn(move || {
+            // Nobody listens any more when this process is about to end itself.
+            drop(done.send(process.wait().map(|()| process.reap())));
+        })
+        .map_err(|e| NetworkError::system("cannot start a thread", e))?;
+    waited.await.map_err(|_| NetworkError::system("cannot wait", io::ErrorKind::BrokenPipe.into()))?
+}
+
+fn find_or_start(config: &NetworkConfig) -> Result<Found, NetworkError> {
     let outer = OuterNetwork::find(&config.home).ok_or_else(|| NetworkError::NotRunning(config.home.clone()))?;
     let directory = config.home.join(&config.cluster);
     let cannot = |e| NetworkError::system(format!("cannot make {}", directory.display()), e);
@@ -158,7 +243,7 @@ fn find_or_start(config: &NetworkConfig) -> Result<(File, File), NetworkError> {
             Start { executable: &config.executable, name: "network", args: &args, log: &log, lock: &lock }.start()?
         }
     };
-    Ok((open_namespace(&process)?, outer.open_namespace("net")?))
+    Ok(Found { node: open_namespace(&process)?, outer: outer.open_namespace("net")?, process })
 }
 
 fn open_namespace(process: &Living<State>) -> Result<File, NetworkError> {

@@ -149,7 +149,7 @@ impl<T> Living<T> {
     }
 
     /// Takes the process off the process table when it was this process that started it.
-    fn reap(&self) {
+    pub(super) fn reap(&self) {
         match waitpid(nix::unistd::Pid::from_raw(self.pid), Some(WaitPidFlag::WNOHANG)) {
             Ok(_) | Err(Errno::ECHILD) => {}
             Err(error) => tracing::warn!(pid = self.pid, %error, "cannot reap"),

@@ -110,6 +110,7 @@ impl Kubelet {
         );
         tokio::spawn(kubelet.clone().watch_dependency(|_: &PartialObjectMeta<Secret>, name| Dependency::Secret(name)));
         tokio::spawn(kubelet.clone().watch_images());
+        tokio::spawn(kubelet.clone().watch_network());
         Ok(kubelet)
     }
 
@@ -237,6 +238,16 @@ impl Kubelet {
         loop {
             self.images.changed().await;
             self.running().values().for_each(|pod| pod.wake.changed());
+        }
+    }
+}
+
+impl Kubelet {
+    /// Has every pod attached again when the network was replaced.
+    async fn watch_network(self: Arc<Kubelet>) {
+        let mut renewals = self.network.renewals();
+        while renewals.changed().await.is_ok() {
+            self.running().values().for_each(|pod| pod.wake.notify.notify_one());
         }
     }
 }

@@ -76,6 +76,8 @@ struct Live {
     sandbox: Sandbox,
     follower: JoinHandle<()>,
     lost: Arc<AtomicBool>,
+    /// Which of the cluster's networks the pod is attached to; `None` for one that has just been found.
+    network: Option<u64>,
 }
 
 impl Drop for Live {
@@ -160,7 +162,7 @@ impl Worker {
     /// Runs until the pod is gone from the API: then `pods` closes.
     pub(super) async fn run(mut self, mut pods: watch::Receiver<Arc<Pod>>) {
         match Sandbox::find(&self.directory).await {
-            Some(sandbox) if self.kept.attached => self.live = Some(self.follow(sandbox)),
+            Some(sandbox) if self.kept.attached => self.live = Some(self.follow(sandbox, None)),
             Some(unfinished) => {
                 if let Err(failure) = unfinished.stop().await {
                     tracing::error!(pod = %self.directory.display(), %failure, "ending an unfinished pod");
@@ -396,8 +398,8 @@ impl Worker {
                 return Err(format!("{name} is not supported: every pod has namespaces of its own"));
             }
         }
-        if self.sandbox().is_some() {
-            return Ok(());
+        if let Some(sandbox) = self.sandbox().cloned() {
+            return self.ensure_attached(&sandbox).await;
         }
         let failed = |e: std::io::Error| format!("making the pod's directory: {e}");
         std::fs::create_dir_all(self.directory.join("root")).map_err(failed)?;
@@ -415,6 +417,7 @@ impl Worker {
         let hostname = network_files::hostname(&self.pod);
         let started = Sandbox::start(&self.directory, config.executable.clone(), &hostname, title).await;
         let (sandbox, namespace) = started.map_err(|e| e.message)?;
+        let network = *self.kubelet.network.renewals().borrow();
         let attached = self.kubelet.network.attach(std::os::fd::AsFd::as_fd(&namespace), address).await;
         if let Err(error) = attached {
             sandbox.stop().await.map_err(|e| e.message)?;
@@ -423,12 +426,26 @@ impl Worker {
         self.kept.attached = true;
         self.kept.save(&self.directory).map_err(failed)?;
         self.volumes_ready = false;
-        self.live = Some(self.follow(sandbox));
+        self.live = Some(self.follow(sandbox, Some(network)));
+        Ok(())
+    }
+
+    /// Attaches a living pod to the network when that was replaced, also while no cluster process was looking.
+    async fn ensure_attached(&mut self, sandbox: &Sandbox) -> Result<(), String> {
+        let network = Some(*self.kubelet.network.renewals().borrow());
+        let (Some(live), Some(address)) = (self.live.as_mut(), self.kept.address) else { return Ok(()) };
+        if live.network == network {
+            return Ok(());
+        }
+        let namespace = sandbox.hello().await.map_err(|e| e.message)?;
+        let attached = self.kubelet.network.attach(std::os::fd::AsFd::as_fd(&namespace), address).await;
+        attached.map_err(|e| e.to_string())?;
+        live.network = network;
         Ok(())
     }
 
     /// Wakes this task whenever a container of the sandbox changes, or the sandbox dies.
-    fn follow(&self, sandbox: Sandbox) -> Live {
+    fn follow(&self, sandbox: Sandbox, network: Option<u64>) -> Live {
         let (wake, lost) = (self.wake.notify.clone(), Arc::new(AtomicBool::new(false)));
         let (followed, gone) = (sandbox.clone(), lost.clone());
         let follower = tokio::spawn(async move {
@@ -440,7 +457,7 @@ impl Worker {
             gone.store(true, Ordering::Release);
             wake.notify_one();
         });
-        Live { sandbox, follower, lost }
+        Live { sandbox, follower, lost, network }
     }
 
     async fn ensure_volumes(&mut self) -> Result<(), String> {
