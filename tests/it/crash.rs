@@ -1,7 +1,7 @@
 //! A cluster process that is killed, again and again, while it is written to.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{ConfigMap, Pod};
@@ -36,6 +36,7 @@ async fn write(
     writer: usize,
     mut serving: watch::Receiver<bool>,
     stop: Arc<AtomicBool>,
+    written: Arc<AtomicUsize>,
 ) -> Acknowledged {
     let maps: Api<ConfigMap> = Api::namespaced(client, "crash");
     let mut known = Acknowledged::default();
@@ -58,6 +59,7 @@ async fn write(
         if let Ok(map) = maps.patch(&format!("count-{writer}"), &params, &Patch::Apply(&count)).await {
             known.revise(&map);
             known.counted = n;
+            written.fetch_add(1, Ordering::Relaxed);
         } else {
             // Trying on and on would take the processor from the process that is starting.
             serving.wait_for(|serving| *serving).await.unwrap();
@@ -113,10 +115,13 @@ fn no_acknowledged_write_is_lost_and_nothing_is_leaked() {
     let processes = federation.processes();
 
     let stop = Arc::new(AtomicBool::new(false));
+    let written = Arc::new(AtomicUsize::new(0));
     let (serving, told) = watch::channel(true);
-    let writer = |n| runtime.spawn(write(client.clone(), n, told.clone(), stop.clone()));
+    let writer = |n| runtime.spawn(write(client.clone(), n, told.clone(), stop.clone(), written.clone()));
     let writers: Vec<_> = (0..WRITERS).map(writer).collect();
     for round in 0..ROUNDS {
+        let enough = written.load(Ordering::Relaxed) + WRITERS;
+        until("writes in this round", LIMIT, || (written.load(Ordering::Relaxed) >= enough).then_some(()));
         serving.send_replace(false);
         kill_cluster(&federation);
         let up = federation.isthmus("up c1 --detach");
@@ -135,7 +140,7 @@ fn no_acknowledged_write_is_lost_and_nothing_is_leaked() {
             let lost: Vec<_> = known.created.iter().filter(|name| has(name).is_none()).collect();
             assert!(lost.is_empty(), "{} of {} objects are lost: {lost:?}", lost.len(), known.created.len());
             let count = has(&format!("count-{n}")).and_then(|map| map.data.as_ref()?.get("n")?.parse::<u64>().ok());
-            assert!(count >= Some(known.counted), "{count:?} is older than {}", known.counted);
+            assert!(count.unwrap_or(0) >= known.counted, "{count:?} is older than {}", known.counted);
             total += known.created.len();
         }
         assert!(total > ROUNDS, "the writers hardly wrote: {total}");
