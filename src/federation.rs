@@ -103,15 +103,7 @@ impl Home {
 
     /// Held while a command changes the federation, so that two commands do not start the same cluster twice.
     pub(crate) fn lock(&self) -> anyhow::Result<LockFile> {
-        let path = self.0.join("lock");
-        let deadline = Instant::now() + Duration::from_secs(30);
-        loop {
-            if let Some(lock) = LockFile::take(&path)? {
-                return Ok(lock);
-            }
-            ensure!(Instant::now() < deadline, "another isthmus command is at work on {}", self.0.display());
-            std::thread::sleep(Duration::from_millis(20));
-        }
+        wait_for_lock(&self.0.join("lock"), &format!("another isthmus command is at work on {}", self.0.display()))
     }
 }
 
@@ -119,6 +111,14 @@ impl Federation {
     /// An empty federation on addresses that no other federation of this machine uses.
     pub(crate) fn new() -> anyhow::Result<Federation> {
         Ok(Federation { plan: AddressPlan { slot: free_slot()? }, clusters: BTreeMap::new() })
+    }
+
+    /// Before the outer network is made anew: moves to other addresses if another federation has taken these meanwhile.
+    pub(crate) fn settle(&mut self) -> anyhow::Result<()> {
+        if has_link(self.plan.slot) {
+            self.plan.slot = free_slot()?;
+        }
+        Ok(())
     }
 
     /// Adds a cluster, or finds it again.
@@ -152,8 +152,20 @@ fn free_slot() -> anyhow::Result<u8> {
     if !nix::unistd::geteuid().is_root() {
         return Ok(0);
     }
-    let taken = |slot: &u8| Path::new("/sys/class/net").join(format!("isthmus{slot}")).exists();
-    (0..AddressPlan::SLOTS).find(|slot| !taken(slot)).context("32 federations run on this machine already")
+    (0..AddressPlan::SLOTS).find(|slot| !has_link(*slot)).context("32 federations run on this machine already")
+}
+
+/// Whether a federation of root uses the slot now.
+fn has_link(slot: u8) -> bool {
+    nix::unistd::geteuid().is_root() && Path::new("/sys/class/net").join(format!("isthmus{slot}")).exists()
+}
+
+/// Held from the choice of a slot until its link exists, so that two federations of root never choose the same.
+pub(crate) fn lock_slots() -> anyhow::Result<Option<LockFile>> {
+    if !nix::unistd::geteuid().is_root() {
+        return Ok(None);
+    }
+    wait_for_lock(Path::new("/run/isthmus-slots.lock"), "another federation is being started").map(Some)
 }
 
 /// A loopback port that is free now and stays so: no outgoing connection is given one of these, nor is a node port
@@ -165,6 +177,18 @@ pub(crate) fn free_port() -> anyhow::Result<u16> {
     let random = |_| PORTS.start + (RandomState::new().hash_one(()) % PORTS.len() as u64) as u16;
     let address = (0..ATTEMPTS).map(random).chain([0]).find_map(|port| free(port).ok());
     Ok(address.context("no port of 127.0.0.1 is free")?.port())
+}
+
+/// Takes a lock that others hold for moments; `why` is told when it takes too long.
+fn wait_for_lock(path: &Path, why: &str) -> anyhow::Result<LockFile> {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    loop {
+        if let Some(lock) = LockFile::take(path)? {
+            return Ok(lock);
+        }
+        ensure!(Instant::now() < deadline, "{why}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
 }
 
 /// Replaces a file so that a reader sees the old or the new content, also after a power loss.

@@ -14,7 +14,7 @@ use node::OuterNetwork;
 use serde::{Deserialize, Serialize};
 
 use crate::cli::HomeArg;
-use crate::federation::{Federation, Home, cluster_name};
+use crate::federation::{Federation, Home, cluster_name, lock_slots};
 use crate::output::say;
 use crate::{down, kubeconfig, ready};
 
@@ -77,10 +77,14 @@ fn start(home: &Home, names: &[String]) -> anyhow::Result<()> {
     let began = Instant::now();
     home.create()?;
     let _lock = home.lock()?;
+    let slots = lock_slots()?;
     let mut federation = match home.load()? {
         Some(federation) => federation,
         None => Federation::new()?,
     };
+    if OuterNetwork::find(home.path()).is_none() {
+        federation.settle()?;
+    }
     let names = chosen(&federation, names);
     for name in &names {
         federation.admit(name)?;
@@ -88,6 +92,7 @@ fn start(home: &Home, names: &[String]) -> anyhow::Result<()> {
     home.save(&federation)?;
     let executable = std::env::current_exe().context("cannot find this program's own file")?;
     OuterNetwork::open(home.path(), &executable, federation.plan)?;
+    drop(slots);
     let mut starting = Vec::new();
     for name in &names {
         if ready::is_running(home, name)? {
