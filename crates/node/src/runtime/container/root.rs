@@ -67,6 +67,17 @@ pub(crate) struct RootError {
     cause: io::Error,
 }
 
+/// A `/sys` that shows the pod's own network. Where the host hides parts of its own, the kernel gives none to an
+/// unprivileged user, and the container sees the host's.
+fn mount_sys(tree: &mut Tree) -> io::Result<()> {
+    let target = tree.ensure_directory(Path::new("/sys"))?;
+    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC | MsFlags::MS_RDONLY;
+    match mount(Some("sysfs"), &target, Some("sysfs"), flags, None::<&str>) {
+        Err(nix::errno::Errno::EPERM) => tree.adopt(Path::new("/sys"), Path::new("sys")),
+        other => Ok(other?),
+    }
+}
+
 /// Names the step that an error happened in.
 fn step<T, E: Into<io::Error>>(result: Result<T, E>, what: impl fmt::Display) -> Result<T, RootError> {
     result.map_err(|e| RootError { what: what.to_string(), cause: e.into() })
@@ -96,13 +107,14 @@ impl RootSpec {
             let entry = step(entry, "reading /")?;
             let name = entry.file_name();
             let kind = step(entry.file_type(), "reading /")?;
-            let special = ["proc", "dev", "tmp", "run"].iter().any(|s| name == *s);
+            let special = ["proc", "sys", "dev", "tmp", "run"].iter().any(|s| name == *s);
             let expected = kind.is_dir() || kind.is_symlink();
             if expected && !special {
                 step(tree.adopt(&entry.path(), Path::new(&name)), format_args!("binding {:?}", entry.path()))?;
             }
         }
         step(self.mount_proc(tree), "mounting /proc")?;
+        step(mount_sys(tree), "mounting /sys")?;
         step(device::populate(tree), "making /dev")?;
         step(tree.empty(Path::new("/tmp"), 0o1777), "mounting /tmp")?;
         step(tree.empty(Path::new("/run"), 0o755), "mounting /run")?;
