@@ -66,7 +66,9 @@ async fn watch(server: Server, arrived: UnboundedSender<anyhow::Result<Instant>>
 
 async fn follow(server: &Server, arrived: &UnboundedSender<anyhow::Result<Instant>>) -> anyhow::Result<()> {
     let mut connection = server.connect().await?;
-    let mut events = connection.open(Method::GET, &format!("{}?watch=true", config_maps()), "").await?;
+    let mut events = connection
+        .open(Method::GET, &format!("{}?watch=true&fieldSelector=metadata.name%3D0", config_maps()), "")
+        .await?;
     while let Some(frame) = events.frame().await {
         let data = frame?.into_data().unwrap_or_default();
         for _ in data.iter().filter(|byte| **byte == b'\n') {
