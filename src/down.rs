@@ -1,5 +1,6 @@
 //! Stopping a federation: cluster processes, pods, networks, in this order.
 
+use std::panic::resume_unwind;
 use std::process::ExitCode;
 
 use anyhow::Context;
@@ -40,9 +41,13 @@ pub(crate) fn stop(home: &Home) -> anyhow::Result<()> {
     let mut failures = Vec::new();
     // The directories, not federation.json, say which clusters there are, so that a damaged file leaks nothing.
     let clusters = clusters_on_disk(home)?;
-    for cluster in &clusters {
-        failures.extend(end_holder(&cluster_lock(home, cluster)).err());
-    }
+    // All at once: a cluster whose logs are being followed takes its time to say goodbye.
+    std::thread::scope(|scope| {
+        let endings: Vec<_> =
+            clusters.iter().map(|cluster| scope.spawn(|| end_holder(&cluster_lock(home, cluster)))).collect();
+        let ended = endings.into_iter().map(|ending| ending.join().unwrap_or_else(|panic| resume_unwind(panic)));
+        failures.extend(ended.filter_map(Result::err));
+    });
     for cluster in &clusters {
         failures.extend(Node::kill_pods(home.path(), cluster).err().map(anyhow::Error::from));
         failures.extend(ClusterNetwork::close(home.path(), cluster).err().map(anyhow::Error::from));

@@ -46,22 +46,24 @@ pub(crate) fn table(headers: &[&str], rows: impl IntoIterator<Item = Vec<String>
     write_stdout((table.trim_fmt() + "\n").as_bytes())
 }
 
-/// Tells progress.
+/// Tells progress. That nobody can be told stops nothing.
 pub(crate) fn say(text: impl std::fmt::Display) {
-    anstream::eprintln!("{text}");
+    let _ = writeln!(anstream::stderr(), "{text}");
 }
 
 /// Starts the log of one of the federation's own processes: to stderr, which its starter has pointed at a file.
 /// `ISTHMUS_LOG` chooses what is logged, as `info,kube=debug`.
 pub(crate) fn log() {
     let filter = tracing_subscriber::EnvFilter::try_from_env("ISTHMUS_LOG")
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info,kube=warn,hyper=warn"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false).with_writer(std::io::stderr).init();
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info,kube=warn,kube_client=off,hyper=warn"));
+    // Where the disk is full, a complaint about a lost line would end the thread that logs.
+    let log = tracing_subscriber::fmt().with_env_filter(filter).log_internal_errors(false);
+    log.with_ansi(false).with_writer(std::io::stderr).init();
 }
 
 /// Tells a failure, with its causes, in one line.
 pub(crate) fn error(error: &anyhow::Error) {
-    anstream::eprintln!("error: {error:#}");
+    let _ = writeln!(anstream::stderr(), "error: {error:#}");
 }
 
 /// 0 for yes, 1 for no.

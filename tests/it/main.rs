@@ -5,6 +5,7 @@ mod cli;
 mod client_py;
 mod client_rs;
 mod crash;
+mod faults;
 mod kubectl;
 mod network;
 mod pods;

@@ -171,12 +171,24 @@ fn applied(draft: &mut Draft<'_>, body: &[u8]) -> Result<Value, ApiError> {
         metadata_mut(&mut applied).insert("name".to_owned(), json!(call.path.name));
     }
     check_identity(call, &mut applied)?;
-    if applied["metadata"]["managedFields"].as_array().is_some_and(|list| !list.is_empty()) {
+    if !applied["metadata"]["managedFields"].is_null() {
         return Err(ApiError::bad_request("metadata.managedFields must be nil"));
     }
     metadata_mut(&mut applied).remove("managedFields");
     admission::check_types(&call.kind, &applied)?;
     let unknown = call.kind.schema.prune(&mut applied);
     draft.complain(&unknown, &duplicates)?;
+    reset(call, &mut applied);
     Ok(applied)
+}
+
+/// Drops what this path does not write, so that nobody comes to own it: the status of a kind whose status is a
+/// subresource, and everything but the status of what is applied there.
+fn reset(call: &Call, applied: &mut Value) {
+    let Some(fields) = applied.as_object_mut() else { return };
+    if call.path.subresource == "status" {
+        fields.retain(|field, _| ["apiVersion", "kind", "metadata", "status"].contains(&field.as_str()));
+    } else if call.kind.has_status {
+        fields.remove("status");
+    }
 }

@@ -78,8 +78,28 @@ async fn apply_needs_a_manager_and_a_kind() {
     assert_eq!(api.patch(&with, "apply-patch+yaml", &json!({"metadata": {"name": "a"}})).await.code, 400);
     assert_eq!(api.patch(&with, "apply-patch+yaml", &config_map("b", &json!({}))).await.code, 400);
     let mut managed = config_map("a", &json!({}));
-    managed["metadata"]["managedFields"] = json!([{}]);
-    assert_eq!(api.patch(&with, "apply-patch+yaml", &managed).await.message(), "metadata.managedFields must be nil");
+    for given in [json!([{}]), json!([])] {
+        managed["metadata"]["managedFields"] = given;
+        let refused = api.patch(&with, "apply-patch+yaml", &managed).await;
+        assert_eq!((refused.code, refused.message()), (400, "metadata.managedFields must be nil".to_owned()));
+    }
+}
+
+#[tokio::test]
+async fn an_apply_owns_only_what_its_path_writes() {
+    let api = Harness::new().await;
+    let mut web = deployment("web");
+    web["status"] = json!({"replicas": 7});
+    let path = format!("{DEPLOYMENTS}/web");
+    let applied = api.patch(&format!("{path}?fieldManager=m"), "apply-patch+yaml", &web).await.expect(201);
+    assert_eq!(applied["metadata"]["managedFields"][0]["fieldsV1"].get("f:status"), None);
+    assert_ne!(applied["status"]["replicas"], 7);
+    web["spec"]["replicas"] = json!(9);
+    let applied = api.patch(&format!("{path}/status?fieldManager=s"), "apply-patch+yaml", &web).await.expect(200);
+    assert_eq!((&applied["spec"]["replicas"], &applied["status"]["replicas"]), (&json!(1), &json!(7)));
+    let entries = applied["metadata"]["managedFields"].as_array().unwrap();
+    let own = entries.iter().find(|entry| entry["manager"] == "s").unwrap();
+    assert!(own["fieldsV1"].get("f:status").is_some() && own["fieldsV1"].get("f:spec").is_none(), "{own}");
 }
 
 #[tokio::test]

@@ -11,6 +11,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use jiff::Timestamp;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
+use super::process::complain;
+
 /// A log file is set aside when it reaches this size, as kubelet's `containerLogMaxSize` has it.
 const LARGEST: u64 = 10 << 20;
 /// Files kept per container, the current one included (`containerLogMaxFiles`).
@@ -107,7 +109,7 @@ impl Output {
 
 fn report(logged: io::Result<()>) {
     if let Err(error) = logged {
-        eprintln!("writing a container's log: {error}");
+        complain(format_args!("writing a container's log: {error}"));
     }
 }
 

@@ -31,6 +31,11 @@ const FORWARDED: [Signal; 6] =
 /// Threads of the pod process do little and are many: three per container.
 const STACK: usize = 256 << 10;
 
+/// Writes a line into the pod's log. Where it cannot be written, as on a full disk, the pod goes on without.
+pub(super) fn complain(line: std::fmt::Arguments<'_>) {
+    let _ = writeln!(std::io::stderr(), "{line}");
+}
+
 /// `internal pod new DIRECTORY HOSTNAME TITLE` makes the namespaces and starts `internal pod init TITLE` in them.
 pub(crate) fn internal(args: &[String]) -> ExitCode {
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
@@ -42,7 +47,7 @@ pub(crate) fn internal(args: &[String]) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            eprintln!("{failure}");
+            complain(format_args!("{failure}"));
             ExitCode::FAILURE
         }
     }
@@ -104,7 +109,7 @@ fn be_init() -> Result<(), Failure> {
         let connection = connection.map_err(during("accepting a connection"))?;
         let pod = pod.clone();
         if let Err(failure) = spawn("connection", move || pod.serve(&connection)) {
-            eprintln!("{failure}");
+            complain(format_args!("{failure}"));
         }
     }
     drop(lock);
@@ -123,7 +128,7 @@ fn forward_signals(signals: &SignalFd, pod: &Pod) {
             }
             Ok(None) | Err(Errno::EINTR) => {}
             Err(error) => {
-                eprintln!("receiving signals: {error}");
+                complain(format_args!("receiving signals: {error}"));
                 return;
             }
         }

@@ -7,7 +7,7 @@ use std::os::unix::net::UnixStream;
 use std::sync::{Arc, PoisonError};
 
 use super::lifetime::Container;
-use super::spawn;
+use super::{complain, spawn};
 use crate::runtime::kernel;
 use crate::runtime::sandbox::protocol::{Failure, Reply, Resize, receive, send};
 
@@ -34,7 +34,7 @@ impl Container {
         while let Ok(Some((size, _))) = receive::<Resize>(connection) {
             let resized = self.terminal.as_ref().map(|t| kernel::resize_terminal(t, size.rows, size.columns));
             if let Some(Err(error)) = resized {
-                eprintln!("resizing a terminal: {error}");
+                complain(format_args!("resizing a terminal: {error}"));
             }
         }
         Ok(())

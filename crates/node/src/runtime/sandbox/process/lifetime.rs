@@ -10,8 +10,8 @@ use jiff::Timestamp;
 use nix::fcntl::OFlag;
 use nix::unistd::{Pid, pipe2};
 
-use super::during;
 use super::serve::Pod;
+use super::{complain, during};
 use crate::runtime::container::{Launch, Program, Spec, Termination};
 use crate::runtime::sandbox::children::{Child, kill_namespace};
 use crate::runtime::sandbox::output::{Output, Stream};
@@ -126,7 +126,7 @@ impl Container {
         termination: &Termination,
     ) {
         if let Some(Err(error)) = self.namespace.as_ref().map(kill_namespace) {
-            eprintln!("ending the container's processes: {error}");
+            complain(format_args!("ending the container's processes: {error}"));
         }
         for pump in pumps {
             // Never sent to: the channel closes when the stream has been read to its end.
@@ -137,7 +137,7 @@ impl Container {
         let message = termination.message(exit, &paths.log());
         entry.ended = Some(Ended { at: Timestamp::now(), exit, failure: None, message });
         if let Err(error) = paths.save(&entry) {
-            eprintln!("recording the container's end: {error}");
+            complain(format_args!("recording the container's end: {error}"));
         }
     }
 

@@ -16,7 +16,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use super::lifetime::Container;
-use super::{during, spawn};
+use super::{complain, during, spawn};
 use crate::runtime::container::{Command, Launch, Program};
 use crate::runtime::kernel;
 use crate::runtime::sandbox::children::{Children, kill_namespace};
@@ -94,7 +94,7 @@ impl Pod {
             _ => None,
         };
         if let Some(Err(error)) = meant.map(|pid| kill(pid, signal)) {
-            eprintln!("passing on {signal}: {error}");
+            complain(format_args!("passing on {signal}: {error}"));
         }
     }
 
@@ -224,7 +224,7 @@ fn follow_client(control: &UnixStream, terminal: Option<Vec<OwnedFd>>) {
     let terminal = terminal.and_then(|streams| streams.into_iter().next());
     while let Ok(Some((size, _))) = receive::<Resize>(control) {
         if let Some(Err(error)) = terminal.as_ref().map(|t| kernel::resize_terminal(t, size.rows, size.columns)) {
-            eprintln!("resizing a terminal: {error}");
+            complain(format_args!("resizing a terminal: {error}"));
         }
     }
 }
