@@ -178,6 +178,7 @@ impl<'a> Cluster<'a> {
             index,
             ca_pem: self.keys.authority.certificate_pem().to_owned(),
             api_endpoint: (plan.pod_gateway(index), POD_API_PORT),
+            data_plane: control::DataPlane::default(),
         }
     }
 

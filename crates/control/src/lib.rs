@@ -18,6 +18,7 @@ mod recorder;
 mod resources;
 
 use std::net::Ipv4Addr;
+use std::path::PathBuf;
 
 use api::{AddressPlan, ClusterIndex};
 
@@ -36,6 +37,18 @@ pub struct Config {
     pub ca_pem: String,
     /// Where pods reach the API server (the pod gateway) behind `kubernetes.default`.
     pub api_endpoint: (Ipv4Addr, u16),
+    /// What sidecars and gateways run.
+    pub data_plane: DataPlane,
+}
+
+/// A proxy that speaks xDS.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum DataPlane {
+    /// The one of this program.
+    #[default]
+    Native,
+    /// Envoy: the program at this path.
+    Envoy(PathBuf),
 }
 
 /// Creates what every cluster has (namespaces, `kubernetes` and `kube-dns` services, bootstrap roles), then runs

@@ -1,8 +1,9 @@
 //! What holds for the whole mesh.
 
 use serde::Deserialize;
+use serde_json::{Map, Value};
 
-use super::{Duration, KeepAlive, LocalityLoadBalancer, TrustDomain};
+use super::{DecodeError, Duration, KeepAlive, LocalityLoadBalancer, TrustDomain, decode_spec};
 
 /// The mesh's configuration: the key `mesh` of the ConfigMap `istio` in the root namespace, in YAML.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -56,6 +57,18 @@ pub struct MeshConfig {
     /// How often names are looked up again that did not say how long they hold.
     #[serde(alias = "dns_refresh_rate")]
     pub dns_refresh_rate: Duration,
+    /// What every proxy starts with (Istio's ProxyConfig), unless its pod's annotations say otherwise.
+    #[serde(alias = "default_config")]
+    pub default_config: Map<String, Value>,
+}
+
+impl MeshConfig {
+    /// Reads the YAML of the ConfigMap's key, with the paths of what no field here knows.
+    pub fn from_yaml(text: &str) -> Result<(MeshConfig, Vec<String>), DecodeError> {
+        let malformed =
+            |e: serde_saphyr::Error| DecodeError { path: String::new(), reason: e.without_snippet().to_string() };
+        decode_spec(serde_saphyr::from_str::<Value>(text).map_err(malformed)?)
+    }
 }
 
 impl Default for MeshConfig {
@@ -79,6 +92,7 @@ impl Default for MeshConfig {
             default_virtual_service_export_to: Vec::new(),
             default_destination_rule_export_to: Vec::new(),
             dns_refresh_rate: seconds(60),
+            default_config: Map::new(),
         }
     }
 }

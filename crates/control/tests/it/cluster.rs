@@ -53,6 +53,7 @@ impl Cluster {
             index: 1.try_into().unwrap(),
             ca_pem: "the CA".to_owned(),
             api_endpoint: (Ipv4Addr::new(10, 33, 0, 1), 6443),
+            data_plane: control::DataPlane::default(),
         };
         let extensions = Extensions { admission: control::admission(&config), ..Extensions::default() };
         let token_key = Arc::new(pki::TokenKey::generate().unwrap());

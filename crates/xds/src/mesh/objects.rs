@@ -106,8 +106,7 @@ impl Objects {
         let unread = |path: &str, reason: &dyn Display| {
             (field(path), format!("{reason}. Until it can be read, the defaults hold"))
         };
-        let value: Value = serde_saphyr::from_str(text).map_err(|e| unread("", &e))?;
-        let (config, unknown) = istio::decode_spec(value).map_err(|e| unread(&e.path, &e.reason))?;
+        let (config, unknown) = istio::MeshConfig::from_yaml(text).map_err(|e| unread(&e.path, &e.reason))?;
         let not_read = |path: &String| {
             object.info(field(path), Code::NotSupported, "is not a setting that this mesh reads, and has no effect")
         };
