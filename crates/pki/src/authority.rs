@@ -4,13 +4,13 @@ use std::time::{Duration, SystemTime};
 
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, SanType,
+    KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, PublicKeyData, SanType,
 };
 
 use crate::PkiError;
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
-const AUTHORITY_LIFETIME: Duration = DAY.saturating_mul(3650);
+pub(crate) const AUTHORITY_LIFETIME: Duration = DAY.saturating_mul(3650);
 const LEAF_LIFETIME: Duration = DAY.saturating_mul(365);
 /// Certificates are valid from a little before they are made, for peers whose clocks are behind.
 const CLOCK_SKEW: Duration = Duration::from_secs(5 * 60);
@@ -43,11 +43,15 @@ pub struct Authority {
 impl Authority {
     /// A new self-signed CA, valid for ten years, ECDSA P-256.
     pub fn generate(common_name: &str) -> Result<Authority, PkiError> {
-        let key = new_key()?;
-        let mut params = params(common_name, AUTHORITY_LIFETIME)?;
+        let mut params = params(DnType::CommonName, common_name, AUTHORITY_LIFETIME)?;
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.key_usages =
             vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign, KeyUsagePurpose::DigitalSignature];
+        Authority::self_signed(params)
+    }
+
+    pub(crate) fn self_signed(params: CertificateParams) -> Result<Authority, PkiError> {
+        let key = new_key()?;
         let certificate = params.self_signed(&key).map_err(|e| PkiError::new("cannot sign the CA certificate", e))?;
         Ok(Authority { certificate_pem: certificate.pem(), issuer: Issuer::new(params, key) })
     }
@@ -81,14 +85,13 @@ impl Authority {
 
     /// A server certificate, valid for one year, for these DNS names and addresses.
     pub fn issue_server(&self, dns: &[&str], ips: &[IpAddr]) -> Result<Certificate, PkiError> {
-        let first_address = ips.first().map(IpAddr::to_string).unwrap_or_default();
-        let common_name = dns.first().map_or(first_address.as_str(), |name| *name);
-        let mut params = params(common_name, LEAF_LIFETIME)?;
-        for name in dns {
-            let name = (*name).try_into().map_err(|e| PkiError::new(&format!("{name:?} is no DNS name"), e))?;
-            params.subject_alt_names.push(SanType::DnsName(name));
-        }
-        params.subject_alt_names.extend(ips.iter().map(|ip| SanType::IpAddress(*ip)));
+        self.issue(server_params(dns, ips)?, ExtendedKeyUsagePurpose::ServerAuth)
+    }
+
+    /// Like [`Authority::issue_server`], but valid no longer than until `end`.
+    pub(crate) fn issue_server_until(&self, dns: &[&str], end: SystemTime) -> Result<Certificate, PkiError> {
+        let mut params = server_params(dns, &[])?;
+        params.not_after = params.not_after.min(end.into());
         self.issue(params, ExtendedKeyUsagePurpose::ServerAuth)
     }
 
@@ -96,7 +99,7 @@ impl Authority {
     ///
     /// At most one group: the certificate writer cannot repeat an attribute of a name.
     pub fn issue_client(&self, user: &str, groups: &[&str]) -> Result<Certificate, PkiError> {
-        let mut params = params(user, LEAF_LIFETIME)?;
+        let mut params = params(DnType::CommonName, user, LEAF_LIFETIME)?;
         match groups {
             [] => {}
             [group] => params.distinguished_name.push(DnType::OrganizationName, *group),
@@ -114,20 +117,47 @@ impl Authority {
             params.signed_by(&key, &self.issuer).map_err(|e| PkiError::new("cannot sign the certificate", e))?;
         Ok(Certificate { chain_pem: signed.pem(), key_pem: Some(key.serialize_pem()) })
     }
+
+    /// Signs a certificate for somebody else's key; PEM.
+    pub(crate) fn sign(&self, params: &CertificateParams, key: &impl PublicKeyData) -> Result<String, PkiError> {
+        let signed = params.signed_by(key, &self.issuer);
+        signed.map(|signed| signed.pem()).map_err(|e| PkiError::new("cannot sign the certificate", e))
+    }
 }
 
-fn new_key() -> Result<KeyPair, PkiError> {
+fn server_params(dns: &[&str], ips: &[IpAddr]) -> Result<CertificateParams, PkiError> {
+    let first_address = ips.first().map(IpAddr::to_string).unwrap_or_default();
+    let common_name = dns.first().map_or(first_address.as_str(), |name| *name);
+    let mut params = params(DnType::CommonName, common_name, LEAF_LIFETIME)?;
+    for name in dns {
+        let name = (*name).try_into().map_err(|e| PkiError::new(&format!("{name:?} is no DNS name"), e))?;
+        params.subject_alt_names.push(SanType::DnsName(name));
+    }
+    params.subject_alt_names.extend(ips.iter().map(|ip| SanType::IpAddress(*ip)));
+    Ok(params)
+}
+
+pub(crate) fn new_key() -> Result<KeyPair, PkiError> {
     KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(|e| PkiError::new("cannot make a key", e))
 }
 
-fn params(common_name: &str, lifetime: Duration) -> Result<CertificateParams, PkiError> {
+/// Parameters for a subject of one attribute, valid from a little before now for `lifetime`.
+pub(crate) fn params(attribute: DnType, name: &str, lifetime: Duration) -> Result<CertificateParams, PkiError> {
     let mut params = CertificateParams::new(Vec::new()).map_err(|e| PkiError::new("cannot describe", e))?;
     params.distinguished_name = DistinguishedName::new();
-    params.distinguished_name.push(DnType::CommonName, common_name);
+    params.distinguished_name.push(attribute, name);
     let now = SystemTime::now();
     params.not_before = (now - CLOCK_SKEW).into();
     params.not_after = (now + lifetime).into();
     Ok(params)
+}
+
+/// When a certificate, DER, ends to be valid.
+pub(crate) fn not_after(der: &[u8]) -> Result<SystemTime, PkiError> {
+    let (_, certificate) =
+        x509_parser::parse_x509_certificate(der).map_err(|e| PkiError::new("cannot read the certificate", e))?;
+    let seconds = u64::try_from(certificate.validity().not_after.timestamp()).unwrap_or_default();
+    Ok(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds))
 }
 
 #[cfg(test)]

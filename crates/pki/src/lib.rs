@@ -1,15 +1,21 @@
-//! Certificates and tokens: a cluster's CA, what it issues, TLS configurations.
+//! Certificates and tokens: the CAs of a cluster and of its mesh, what they issue, TLS configurations.
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
 mod authority;
 mod identity;
+mod mesh_authority;
+mod signing_request;
+mod spiffe;
 mod tls;
 mod token;
 
 pub use authority::{Authority, Certificate};
 pub use identity::client_identity;
-pub use tls::server_config;
+pub use mesh_authority::{CaCerts, MeshAuthority, WORKLOAD_LIFETIME};
+pub use signing_request::{OwnRequest, SigningRequest};
+pub use spiffe::{SpiffeId, peer_identity};
+pub use tls::{client_config, server_config};
 pub use token::{ISSUER, TokenClaims, TokenKey};
 
 /// What a certificate, key or token was refused for.

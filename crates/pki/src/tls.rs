@@ -3,35 +3,61 @@ use std::sync::Arc;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
-use rustls::{RootCertStore, ServerConfig};
+use rustls::{ClientConfig, RootCertStore, ServerConfig};
 
 use crate::{Certificate, PkiError};
 
-/// TLS for the API server. Client certificates are optional, and checked against `client_ca_pem` (chain, validity and
+/// TLS for a server of the control plane. Client certificates are optional, and checked against `client_ca_pem` (chain, validity and
 /// client usage) if sent. ALPN offers h2 and http/1.1.
 pub fn server_config(server: &Certificate, client_ca_pem: &str) -> Result<Arc<ServerConfig>, PkiError> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let mut roots = RootCertStore::empty();
-    for certificate in certificates(client_ca_pem)? {
-        roots.add(certificate).map_err(|e| PkiError::new("cannot trust the client CA", e))?;
-    }
-    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone())
+    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots(client_ca_pem)?), provider.clone())
         .allow_unauthenticated()
         .build()
         .map_err(|e| PkiError::new("cannot verify clients", e))?;
-    let key = server.key_pem.as_deref().ok_or_else(|| PkiError("the server certificate has no key".to_owned()))?;
-    let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).map_err(|e| PkiError::new("cannot read the key", e))?;
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(|e| PkiError::new("cannot configure TLS", e))?
         .with_client_cert_verifier(verifier)
-        .with_single_cert(certificates(&server.chain_pem)?, key)
+        .with_single_cert(certificates(&server.chain_pem)?, private_key(server)?)
         .map_err(|e| PkiError::new("cannot use the server certificate", e))?;
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok(Arc::new(config))
 }
 
-fn certificates(pem: &str) -> Result<Vec<CertificateDer<'static>>, PkiError> {
+/// TLS for a client of gRPC servers: whoever `roots_pem` leads to is trusted, and `client` is shown to them.
+pub fn client_config(roots_pem: &str, client: Option<&Certificate>) -> Result<Arc<ClientConfig>, PkiError> {
+    let builder = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
+        .with_safe_default_protocol_versions()
+        .map_err(|e| PkiError::new("cannot configure TLS", e))?
+        .with_root_certificates(roots(roots_pem)?);
+    let mut config = match client {
+        None => builder.with_no_client_auth(),
+        Some(client) => builder
+            .with_client_auth_cert(certificates(&client.chain_pem)?, private_key(client)?)
+            .map_err(|e| PkiError::new("cannot use the client certificate", e))?,
+    };
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    Ok(Arc::new(config))
+}
+
+fn private_key(certificate: &Certificate) -> Result<PrivateKeyDer<'static>, PkiError> {
+    let key = certificate.key_pem.as_deref().ok_or_else(|| PkiError("the certificate has no key".to_owned()))?;
+    // The cause is not repeated: it might quote the key.
+    PrivateKeyDer::from_pem_slice(key.as_bytes()).map_err(|_| PkiError("cannot read the private key".to_owned()))
+}
+
+/// The certificates of a PEM text as what is trusted.
+pub(crate) fn roots(pem: &str) -> Result<RootCertStore, PkiError> {
+    let mut roots = RootCertStore::empty();
+    for certificate in certificates(pem)? {
+        roots.add(certificate).map_err(|e| PkiError::new("cannot trust a certificate", e))?;
+    }
+    Ok(roots)
+}
+
+/// The certificates of a PEM text, of which there must be one.
+pub(crate) fn certificates(pem: &str) -> Result<Vec<CertificateDer<'static>>, PkiError> {
     let list: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem.as_bytes()).collect();
     let list = list.map_err(|e| PkiError::new("cannot read a certificate", e))?;
     if list.is_empty() { Err(PkiError("there is no certificate in the PEM text".to_owned())) } else { Ok(list) }
@@ -42,7 +68,7 @@ mod tests {
     use std::io::{Read, Write};
     use std::net::{TcpListener, TcpStream};
 
-    use rustls::{ClientConfig, ClientConnection, ServerConnection, StreamOwned};
+    use rustls::{ClientConnection, ServerConnection, StreamOwned};
 
     use super::*;
     use crate::Authority;
@@ -53,20 +79,9 @@ mod tests {
         let config = server_config(&certificate, server.certificate_pem()).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        let mut roots = RootCertStore::empty();
-        roots.add(certificates(server.certificate_pem()).unwrap().remove(0)).unwrap();
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
-        let builder = builder.with_root_certificates(roots);
-        let client = match client {
-            None => builder.with_no_client_auth(),
-            Some(c) => {
-                let key = PrivateKeyDer::from_pem_slice(c.key_pem.as_ref().unwrap().as_bytes()).unwrap();
-                builder.with_client_auth_cert(certificates(&c.chain_pem).unwrap(), key).unwrap()
-            }
-        };
+        let client = client_config(server.certificate_pem(), client).unwrap();
         let speaker = std::thread::spawn(move || {
-            let connection = ClientConnection::new(Arc::new(client), "localhost".try_into().unwrap()).unwrap();
+            let connection = ClientConnection::new(client, "localhost".try_into().unwrap()).unwrap();
             let mut stream = StreamOwned::new(connection, TcpStream::connect(address).unwrap());
             let _ = stream.write_all(b"x").and_then(|()| stream.read(&mut [0]));
         });
