@@ -8,6 +8,7 @@
 
 pub mod access_log;
 pub mod config;
+mod data_plane;
 pub mod inspect;
 pub mod metrics;
 pub mod rbac;
@@ -16,4 +17,5 @@ mod snapshot;
 #[cfg(test)]
 mod tests;
 
+pub use data_plane::{DataPlane, EndpointState, Options, Unbound};
 pub use snapshot::{Loaded, Missing, Offered, Snapshot, Update, Wanted};
