@@ -7,7 +7,7 @@ use clap::{Args, CommandFactory, Parser, Subcommand};
 use nix::sys::signal::SigSet;
 
 use crate::output::{self, Format};
-use crate::{cluster, down, image, kubeconfig, run, status, up};
+use crate::{cluster, down, image, kubeconfig, pilot_agent, run, status, up};
 
 /// Exit code of a negative answer: something is not running, not found, not equal.
 pub(crate) const NO: u8 = 1;
@@ -127,6 +127,9 @@ fn internal(name: &str, args: &[String]) -> anyhow::Result<ExitCode> {
     SigSet::empty().thread_set_mask()?;
     if name == "cluster" {
         return cluster::main(args);
+    }
+    if name == "pilot-agent" {
+        return pilot_agent::main(args);
     }
     output::log();
     Ok(node::internal(name, args))

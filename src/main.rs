@@ -11,6 +11,7 @@ mod federation;
 mod image;
 mod kubeconfig;
 mod output;
+mod pilot_agent;
 mod ready;
 mod run;
 mod status;

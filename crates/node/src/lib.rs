@@ -7,7 +7,7 @@
 mod network;
 mod runtime;
 
-pub use network::{ClusterNetwork, NetworkConfig, NetworkError, OuterNetwork};
+pub use network::{Capture, ClusterNetwork, NetworkConfig, NetworkError, OuterNetwork, Selection};
 pub use runtime::{Catalog, CatalogError, Image, Node, NodeConfig, NodeError, Origin};
 
 use std::process::ExitCode;

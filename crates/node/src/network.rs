@@ -12,6 +12,7 @@
 //! A pod's address is a /32 and its gateway is the node, so that every packet between pods is routed, and thus seen by
 //! the rules in both directions.
 
+mod capture;
 mod cluster;
 mod conntrack;
 mod dns;
@@ -30,6 +31,7 @@ mod rules;
 mod services;
 mod table;
 
+pub use capture::{Capture, Selection};
 pub use cluster::{ClusterNetwork, NetworkConfig};
 pub use error::NetworkError;
 pub use outer::OuterNetwork;

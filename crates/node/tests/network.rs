@@ -4,6 +4,8 @@
 
 #[path = "network/api.rs"]
 mod api;
+#[path = "network/capture_cases.rs"]
+mod capture_cases;
 #[path = "network/cases.rs"]
 mod cases;
 #[path = "network/service_cases.rs"]
@@ -50,7 +52,7 @@ fn main() -> ExitCode {
 }
 
 fn all() -> impl Iterator<Item = &'static cases::Case> {
-    cases::CASES.iter().chain(service_cases::CASES)
+    cases::CASES.iter().chain(service_cases::CASES).chain(capture_cases::CASES)
 }
 
 fn passes(name: &str, user: Option<u32>) -> bool {

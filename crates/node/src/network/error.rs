@@ -57,6 +57,19 @@ impl NetworkError {
         NetworkError::System { what: what.into(), source }
     }
 
+    /// Tells a kernel without nftables from other failures.
+    pub(super) fn nftables(what: &str, source: io::Error) -> NetworkError {
+        use nix::libc::{EAFNOSUPPORT, ENOENT, EOPNOTSUPP, EPROTONOSUPPORT};
+        const REMEDY: &str =
+            "sudo modprobe -a nf_tables nft_chain_nat nft_nat nft_masq nft_redir nft_ct nft_numgen nft_hash";
+        match source.raw_os_error() {
+            Some(ENOENT | EOPNOTSUPP | EPROTONOSUPPORT | EAFNOSUPPORT) => {
+                NetworkError::Missing { what: what.to_owned(), missing: "nf_tables with nat", remedy: REMEDY }
+            }
+            _ => NetworkError::system(what, source),
+        }
+    }
+
     /// Finds out which setting keeps an ordinary user from making namespaces.
     pub(super) fn namespaces(what: &'static str, source: io::Error) -> NetworkError {
         let set_to = |path: &str, value: &str| fs::read_to_string(path).is_ok_and(|text| text.trim() == value);

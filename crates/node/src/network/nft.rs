@@ -9,7 +9,7 @@ use std::io;
 use nix::libc;
 
 use super::netlink::{self, Attributes, Header, NLM_F_ACK, NLM_F_REQUEST, Socket};
-pub(super) use expression::{Connection, Expression, Meta, Register, field};
+pub(super) use expression::{Connection, Expression, Meta, Register, field, interface};
 
 /// The one table.
 const TABLE: &str = "isthmus";

@@ -17,29 +17,29 @@
 //! listens there. Established connections keep their way when rules change; connection tracking remembers it.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io;
 use std::net::{Ipv4Addr, SocketAddrV4};
 
 use ipnet::Ipv4Net;
-use nix::libc;
 
 use super::NetworkError;
 use super::cluster::UPLINK;
 use super::conntrack;
 use super::namespace::Namespace;
 use super::netlink::Socket;
-use super::nft::{self, Batch, Connection, DataType, Expression, Hook, Meta, NftError, Register, Set, Value, field};
+use super::nft::{
+    self, Batch, Connection, DataType, Expression, Hook, Meta, NftError, Register, Set, Value, field, interface,
+};
 use super::table::{Backend, BackendName, Frontend, Protocol, Table, Way};
 
 const SERVICES: Set = Set::Named("services");
 const HAIRPIN: Set = Set::Named("hairpin");
 
-const PREROUTING: u32 = 0;
+pub(super) const PREROUTING: u32 = 0;
 const INPUT: u32 = 1;
 const FORWARD: u32 = 2;
-const OUTPUT: u32 = 3;
+pub(super) const OUTPUT: u32 = 3;
 const POSTROUTING: u32 = 4;
-const BEFORE_ROUTING: i32 = -100;
+pub(super) const BEFORE_ROUTING: i32 = -100;
 const AFTER_ROUTING: i32 = 100;
 
 /// A transaction that an ordinary user may send at once is at least twice as long.
@@ -64,13 +64,7 @@ impl Rules {
     /// Installs the rules of a node without services. `outer` is the outer network.
     pub(super) fn install(node: &Namespace, outer: Ipv4Net) -> Result<Rules, NetworkError> {
         const WHAT: &str = "cannot make the node's nftables rules";
-        const MODULES: &str = "sudo modprobe -a nf_tables nft_chain_nat nft_nat nft_masq nft_ct nft_numgen nft_hash";
-        let explain = |source: io::Error| match source.raw_os_error() {
-            Some(libc::ENOENT | libc::EOPNOTSUPP | libc::EPROTONOSUPPORT | libc::EAFNOSUPPORT) => {
-                NetworkError::Missing { what: WHAT.to_owned(), missing: "nf_tables with nat", remedy: MODULES }
-            }
-            _ => NetworkError::system(WHAT, source),
-        };
+        let explain = |source| NetworkError::nftables(WHAT, source);
         let socket = node.run(Socket::open).and_then(|opened| opened).map_err(explain)?;
         let mut rules = Rules { socket, outer, installed: Installed::default() };
         rules.reset().map_err(|e| explain(e.source))?;
@@ -221,13 +215,6 @@ fn add_base(batch: &mut Batch, outer: Ipv4Net) {
     let elsewhere = [Load(field::DESTINATION, A), Mask(A, outer.netmask().octets()), NotEqual(A, &network), Drop];
     batch.add_base_chain("input", Hook { kind: "filter", number: INPUT, priority: 0 });
     batch.add_rule("input", &[&from_outside[..], &elsewhere].concat());
-}
-
-/// An interface's name as the kernel compares it: sixteen bytes, filled up with zeros.
-fn interface(name: &str) -> [u8; 16] {
-    let mut bytes = [0; 16];
-    bytes.iter_mut().zip(name.bytes()).for_each(|(to, from)| *to = from);
-    bytes
 }
 
 fn begin_chain(batch: &mut Batch, chain: &str, exists: bool) {

@@ -228,6 +228,9 @@ mod tests {
             "registry.k8s.io/pause:3.9",
             "docker.io/istio/examples-helloworld-v2:1.0",
             "nginx",
+            "docker.io/istio/proxyv2:1.27.1",
+            "gcr.io/istio-release/proxyv2:1.30.0-distroless",
+            "proxyv2",
         ] {
             assert!(catalog.find(image).is_some(), "{image}");
         }

@@ -110,7 +110,7 @@ fn launch(socket: &UnixStream) -> Result<std::convert::Infallible, Failure> {
             setns(namespace, CloneFlags::CLONE_NEWNS).map_err(Failure::new)?;
         }
     }
-    program::become_program(&launch.program, launch.tty, [stdin, stdout, stderr])
+    program::become_program(&launch.program, launch.tty, [stdin, stdout, stderr], socket)
 }
 
 fn mount_namespace() -> std::io::Result<OwnedFd> {

@@ -1,6 +1,8 @@
 //! The few kernel interfaces that neither `std` nor `nix` offers as safe functions.
 #![expect(unsafe_code, reason = "every block states why it is sound")]
 
+pub(crate) mod seccomp;
+
 use std::ffi::CString;
 use std::io::{self, IoSliceMut};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};

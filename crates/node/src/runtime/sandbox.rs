@@ -8,6 +8,7 @@ pub(crate) mod output;
 pub(crate) mod process;
 pub(crate) mod protocol;
 pub(crate) mod record;
+mod sockets;
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader};

@@ -38,9 +38,20 @@ pub(crate) mod field {
 /// What the kernel knows of a packet besides its bytes.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Meta {
+    Mark = 3,
     InputInterface = 6,
     OutputInterface = 7,
+    /// Who made the socket that the packet leaves by, as the namespace's own users count.
+    User = 10,
+    Group = 11,
     Protocol = 16,
+}
+
+/// An interface's name as the kernel compares it: sixteen bytes, filled up with zeros.
+pub(crate) fn interface(name: &str) -> [u8; 16] {
+    let mut bytes = [0; 16];
+    bytes.iter_mut().zip(name.bytes()).for_each(|(to, from)| *to = from);
+    bytes
 }
 
 /// What connection tracking knows.
@@ -86,14 +97,19 @@ pub(crate) enum Expression<'a> {
     Hash(Register, u32, Register),
     /// Gives the connection another destination: the address and the port in two registers.
     Redirect(Register, Register),
+    /// Leads the connection to the port in the register, of this machine itself.
+    ToLocalPort(Register),
     /// Gives the connection the address of the link that it leaves by as its source.
     Masquerade,
     /// Goes on in another chain.
     Goto(&'a str),
+    /// Leaves the packet as it is.
+    Accept,
     Drop,
 }
 
 const NF_DROP: u32 = 0;
+const NF_ACCEPT: u32 = 1;
 const NFT_GOTO: i32 = -4;
 
 impl Expression<'_> {
@@ -145,15 +161,14 @@ impl Expression<'_> {
                 a.number(3, address.0);
                 a.number(5, port.0);
             }),
+            Expression::ToLocalPort(port) => expression(a, "redir", |a| a.number(1, port.0)),
             Expression::Masquerade => expression(a, "masq", |_| {}),
             Expression::Goto(chain) => expression(a, "immediate", |a| {
                 a.number(1, Register::VERDICT);
                 a.nest(2, |a| write_goto(a, chain));
             }),
-            Expression::Drop => expression(a, "immediate", |a| {
-                a.number(1, Register::VERDICT);
-                a.nest(2, |a| a.nest(2, |a| a.number(1, NF_DROP)));
-            }),
+            Expression::Accept => write_verdict(a, NF_ACCEPT),
+            Expression::Drop => write_verdict(a, NF_DROP),
         }
     }
 }
@@ -161,6 +176,13 @@ impl Expression<'_> {
 fn expression(attributes: &mut Attributes<'_>, name: &str, fill: impl FnOnce(&mut Attributes<'_>)) {
     attributes.text(1, name);
     attributes.nest(2, fill);
+}
+
+fn write_verdict(attributes: &mut Attributes<'_>, verdict: u32) {
+    expression(attributes, "immediate", |a| {
+        a.number(1, Register::VERDICT);
+        a.nest(2, |a| a.nest(2, |a| a.number(1, verdict)));
+    });
 }
 
 fn write_mask(attributes: &mut Attributes<'_>, register: Register, mask: [u8; 4]) {

@@ -13,6 +13,8 @@ use crate::runtime::kernel;
 pub(crate) struct Identity {
     /// `None` stays with the pod's root.
     pub(crate) user: Option<u32>,
+    /// A user that cannot be mapped: sockets are marked with its number.
+    pub(crate) emulated: Option<u32>,
     pub(crate) group: Option<u32>,
     /// Supplementary groups, only those that can be mapped.
     pub(crate) groups: Vec<u32>,

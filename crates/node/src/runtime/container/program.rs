@@ -5,6 +5,7 @@ use std::convert::Infallible;
 use std::ffi::CString;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
@@ -14,15 +15,24 @@ use nix::unistd::{dup2_stderr, dup2_stdin, dup2_stdout, execve, setsid};
 
 use super::Program;
 use crate::runtime::kernel;
-use crate::runtime::sandbox::protocol::Failure;
+use crate::runtime::sandbox::protocol::{Failure, Reply, send};
 
 pub(crate) const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// Becomes the program, or says why not in the words of runc, which clients know.
-pub(super) fn become_program(program: &Program, tty: bool, streams: [OwnedFd; 3]) -> Result<Infallible, Failure> {
+/// `socket` leads to the pod process.
+pub(super) fn become_program(
+    program: &Program,
+    tty: bool,
+    streams: [OwnedFd; 3],
+    socket: &UnixStream,
+) -> Result<Infallible, Failure> {
     std::env::set_current_dir(&program.directory)
         .map_err(|e| Failure::new(format!("chdir to cwd ({:?}) set in config.json failed: {e}", program.directory)))?;
     wire_streams(tty, &streams).map_err(|e| Failure::new(format!("unable to set up the streams: {e}")))?;
+    if let Some(user) = program.identity.emulated {
+        hand_over_sockets(user, socket)?;
+    }
     let [stdin, stdout, stderr] = &streams;
     let identity = program.identity.assume([stdin.as_fd(), stdout.as_fd(), stderr.as_fd()]);
     identity.map_err(|e| Failure::new(format!("unable to apply the security context: {e}")))?;
@@ -36,6 +46,15 @@ pub(super) fn become_program(program: &Program, tty: bool, streams: [OwnedFd; 3]
     let environment: Vec<CString> =
         environment.iter().map(|(name, value)| c_string(&format!("{name}={value}"))).collect::<Result<_, _>>()?;
     execve(&c_string(&file.to_string_lossy())?, &argv, &environment).map_err(failed)
+}
+
+/// Lets the pod process make the sockets of this process, and mark them with a user's number. This process is still
+/// root in its user namespace, so what it becomes may gain privileges as if there were no filter.
+fn hand_over_sockets(user: u32, socket: &UnixStream) -> Result<(), Failure> {
+    let failed =
+        |e| Failure::new(format!("unable to stand in for user {user} (this takes Linux 5.14 and seccomp): {e}"));
+    let listener = kernel::seccomp::defer_sockets().map_err(failed)?;
+    send(socket, &Reply::Sockets, &[&listener]).map_err(failed)
 }
 
 fn wire_streams(tty: bool, [stdin, stdout, stderr]: &[OwnedFd; 3]) -> std::io::Result<()> {

@@ -157,6 +157,7 @@ impl Blueprint<'_> {
             }
             fits
         };
+        let wanted = user;
         let user = mapped("runAsUser", user, &kubelet.users);
         let group = mapped("runAsGroup", group, &kubelet.groups);
         let capabilities = own.capabilities.unwrap_or_default();
@@ -165,6 +166,7 @@ impl Blueprint<'_> {
         let kept = identity::capabilities(&add, &drop).map_err(Refusal::config)?;
         Ok(Identity {
             user,
+            emulated: wanted.filter(|_| user.is_none()),
             // Without a group of its own, a user other than root is in root's group, as the runtimes have it.
             group: group.or(user.filter(|user| *user != 0).map(|_| 0)),
             groups: extra.into_iter().filter(|id| kubelet.groups.covers(*id)).collect(),

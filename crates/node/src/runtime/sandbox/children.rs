@@ -17,6 +17,7 @@ use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::Pid;
 
 use super::protocol::{Exit, Failure, Reply, receive, send};
+use super::{process, sockets};
 use crate::runtime::container::Launch;
 
 /// The children of the pod process, and who waits for them.
@@ -51,6 +52,15 @@ impl Children {
         while let Some((reply, descriptors)) = receive::<Reply>(&ours).map_err(lost)? {
             match reply {
                 Reply::Failed(failure) => return Err(failure),
+                Reply::Sockets => {
+                    let user = launch.program.identity.emulated.zip(descriptors.into_iter().next());
+                    let served = user.map_or(Ok(()), |(user, listener)| make_sockets(listener, user));
+                    if let Err(failure) = served {
+                        // A process that has ended by itself is as good.
+                        let _ = kill(pid, Signal::SIGKILL);
+                        return Err(failure);
+                    }
+                }
                 Reply::Done | Reply::Containers(_) | Reply::Exited(_) => {
                     child.namespace = descriptors.into_iter().next();
                 }
@@ -95,6 +105,15 @@ impl Children {
             }
         }
     }
+}
+
+/// Makes the sockets of a new process, and of all that it starts, in its place.
+fn make_sockets(listener: OwnedFd, user: u32) -> Result<(), Failure> {
+    process::spawn("sockets", move || {
+        if let Err(error) = sockets::serve(listener, user) {
+            eprintln!("making sockets of user {user}: {error}");
+        }
+    })
 }
 
 /// Kills every process in a mount namespace, which is every process of a container, until none is left.

@@ -145,7 +145,7 @@ fn announce() -> std::io::Result<()> {
     Ok(())
 }
 
-fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<(), Failure> {
+pub(super) fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<(), Failure> {
     let builder = std::thread::Builder::new().name(name.to_owned()).stack_size(STACK);
     builder.spawn(run).map_err(during("starting a thread"))?;
     Ok(())

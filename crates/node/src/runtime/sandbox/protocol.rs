@@ -45,6 +45,8 @@ pub(crate) enum Reply {
     Done,
     Containers(Vec<Record>),
     Exited(Exit),
+    /// With a descriptor at which the new process's sockets are asked for.
+    Sockets,
     Failed(Failure),
 }
 

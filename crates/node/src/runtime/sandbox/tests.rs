@@ -245,3 +245,68 @@ async fn a_pod_is_found_again_and_ends_whole() {
     assert!(has_ended(pid) && holder(&pod.directory).unwrap().is_none());
     assert!(Sandbox::find(&pod.directory).await.is_none());
 }
+
+/// The user whose sockets the next test makes.
+const STRANGER: u32 = 1337;
+
+#[tokio::test]
+async fn the_sockets_of_a_user_that_does_not_exist_are_marked() {
+    let Some(pod) = pod().await else { return };
+    let inside = "isthmus --ignored --exact --nocapture runtime::sandbox::tests::in_a_container_sockets_are_marked";
+    let mut spec = pod.spec(&format!("{inside} && sleep 1000"));
+    spec.program.identity.emulated = Some(STRANGER);
+    let mut watch = pod.sandbox.connect(Request::Watch, Vec::new()).await.unwrap();
+    let id = spec.id.clone();
+    pod.sandbox.request(Request::Start(Box::new(spec))).await.unwrap();
+    let (exit, text) = pod.exec(&id, inside, b"").await;
+    assert_eq!(exit, Exit::Code(0), "{text}");
+    pod.sandbox.request(Request::Signal { id: id.clone(), signal: Signal::SIGKILL as i32 }).await.unwrap();
+    ended(&mut watch, &id).await;
+    let unmarked = Spec { attempt: 1, ..pod.spec(inside) };
+    assert_ne!(pod.run(unmarked).await.ended.unwrap().exit, Exit::Code(0), "another container's sockets are its own");
+    let threads = || std::fs::read_dir(format!("/proc/{}/task", holder(&pod.directory).unwrap().unwrap())).unwrap();
+    let serves =
+        |task: std::fs::DirEntry| std::fs::read_to_string(task.path().join("comm")).is_ok_and(|c| c == "sockets\n");
+    // The kernel tells of the end of the last process a moment after it.
+    let gone = async {
+        while threads().any(|task| serves(task.unwrap())) {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, gone).await.unwrap();
+}
+
+#[test]
+#[ignore = "it is what a container of another test runs"]
+fn in_a_container_sockets_are_marked() {
+    use socket2::{Domain, Protocol, Socket, Type};
+    let made = |domain, kind, protocol| Socket::new_raw(domain, kind, protocol);
+    let threads: Vec<_> = (0..8)
+        .map(|_| {
+            std::thread::spawn(move || {
+                for (domain, kind) in [(Domain::IPV4, Type::STREAM), (Domain::IPV6, Type::DGRAM)].repeat(50) {
+                    assert_eq!(made(domain, kind, None).unwrap().mark().unwrap(), STRANGER);
+                }
+            })
+        })
+        .collect();
+    threads.into_iter().for_each(|thread| thread.join().unwrap());
+    let flags = |kind: Type| {
+        let socket = made(Domain::IPV4, kind, None).unwrap();
+        (socket.nonblocking().unwrap(), fcntl(&socket, FcntlArg::F_GETFD).unwrap() == libc::FD_CLOEXEC)
+    };
+    assert_eq!(flags(Type::STREAM), (false, false));
+    assert_eq!(flags(Type::STREAM.nonblocking()), (true, false));
+    assert_eq!(flags(Type::STREAM.cloexec()), (false, true));
+    let refused = made(Domain::IPV4, Type::STREAM, Some(Protocol::UDP)).unwrap_err();
+    assert_eq!(refused.raw_os_error(), Some(libc::EPROTONOSUPPORT));
+    assert_eq!(made(Domain::UNIX, Type::STREAM, None).unwrap().mark().unwrap(), 0);
+    let mut open: Vec<Socket> = Vec::new();
+    let full = loop {
+        match made(Domain::IPV4, Type::STREAM, None) {
+            Ok(socket) => open.push(socket),
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(full.raw_os_error(), Some(libc::EMFILE), "after {} sockets", open.len());
+}
