@@ -32,7 +32,7 @@ fuzz_target!(|bytes: &[u8]| {
         let update = Update { type_url, resources: vec![resource], removed: Vec::new() };
         let (next, refused) = snapshot.apply(update);
         assert!(refused.iter().all(|(_, why)| !why.reason.is_empty()));
-        snapshot = next.without_warming();
+        snapshot = next.without_endpoints(|_, _| true);
         rest = tail;
     }
     follow(&snapshot);

@@ -7,10 +7,13 @@
 #![warn(missing_docs)]
 
 pub mod access_log;
+pub mod admin;
 pub mod config;
 mod data_plane;
+mod discovery;
 pub mod inspect;
 pub mod metrics;
+mod proxy;
 pub mod rbac;
 pub mod select;
 mod snapshot;
@@ -18,4 +21,5 @@ mod snapshot;
 mod tests;
 
 pub use data_plane::{DataPlane, EndpointState, Options, Unbound};
+pub use proxy::{Proxy, Settings};
 pub use snapshot::{Loaded, Missing, Offered, Snapshot, Update, Wanted};

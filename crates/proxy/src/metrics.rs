@@ -127,7 +127,7 @@ pub struct Metrics {
 /// What a number is about.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Scope {
-    /// The proxy as a whole.
+    /// The proxy as a whole; the name is whole then, such as `server.live`.
     Server,
     /// A listener, by its `stat_prefix`.
     Listener(Arc<str>),

@@ -17,7 +17,7 @@ use envoy::ads::Offer;
 use prost_types::Any;
 
 use crate::config::{
-    Certificates, Cluster, Discovery, Listener, LoadAssignment, Rejected, Secret, SecretRef, SecretValue,
+    Certificates, Cluster, Discovery, Listener, LoadAssignment, Rejected, Secret, SecretRef, SecretSource, SecretValue,
     TlsCertificate, TlsSettings, Validation, ValidationContext,
 };
 
@@ -117,17 +117,20 @@ impl Snapshot {
         if matches!(type_url, TypeUrl::Cluster | TypeUrl::Listener) {
             next.drop_unwanted(&self.wanted());
         }
-        next.promote(|missing| missing.is_empty());
+        next.promote(|_, _, missing| missing.is_empty());
         next.index(self);
         (next, refusals)
     }
 
-    /// The next snapshot once the wait for missing resources has taken too long: everything that is warming goes live
-    /// as it is, as in Envoy after `initial_fetch_timeout`.
+    /// The next snapshot once endpoints have been waited for too long: what is `overdue` and waits for nothing but
+    /// endpoints goes live without them, as in Envoy after `initial_fetch_timeout`. Secrets are still waited for:
+    /// without its certificate the new version could only fail, and the old one may serve.
     #[must_use]
-    pub fn without_warming(&self) -> Snapshot {
+    pub fn without_endpoints(&self, overdue: impl Fn(TypeUrl, &str) -> bool) -> Snapshot {
         let mut next = self.clone();
-        next.promote(|_| true);
+        next.promote(|type_url, name, missing| {
+            missing.is_empty() || overdue(type_url, name) && !missing.iter().any(|m| matches!(m, Missing::Secret(_)))
+        });
         next.index(self);
         next
     }
@@ -223,9 +226,32 @@ impl Snapshot {
 
     /// What is not live yet, with what it waits for.
     pub fn warming(&self) -> BTreeMap<(TypeUrl, &str), Vec<Missing>> {
-        let clusters = self.clusters.warming().map(|(n, c)| ((TypeUrl::Cluster, n), self.missing_for_cluster(c)));
-        let listeners = self.listeners.warming().map(|(n, l)| ((TypeUrl::Listener, n), self.missing_for_listener(l)));
+        let clusters = self.clusters.warming();
+        let clusters = clusters.map(|(n, c)| ((TypeUrl::Cluster, n), self.missing_for_cluster(&c.config)));
+        let listeners = self.listeners.warming();
+        let listeners = listeners.map(|(n, l)| ((TypeUrl::Listener, n), self.missing_for_listener(&l.config)));
         clusters.chain(listeners).collect()
+    }
+
+    /// The clusters that are not live yet, by name.
+    pub fn warming_clusters(&self) -> BTreeMap<&str, &Loaded<Cluster>> {
+        self.clusters.warming().collect()
+    }
+
+    /// The listeners that are not live yet, by name.
+    pub fn warming_listeners(&self) -> BTreeMap<&str, &Loaded<Listener>> {
+        self.listeners.warming().collect()
+    }
+
+    /// Whether a version of a resource is live or warming.
+    pub fn has_version(&self, type_url: TypeUrl, name: &str, version: &str) -> bool {
+        match type_url {
+            TypeUrl::Listener => self.listeners.has_version(name, version),
+            TypeUrl::Cluster => self.clusters.has_version(name, version),
+            TypeUrl::Endpoint => self.endpoints.has_version(name, version),
+            TypeUrl::Secret => self.secrets.has_version(name, version),
+            TypeUrl::Route => false,
+        }
     }
 
     /// What a cluster waits for before it goes live.
@@ -307,23 +333,25 @@ impl Snapshot {
     }
 
     /// Drops endpoints and secrets that were wanted before and are no longer: the server will not say that they go.
+    /// What the pod's own agent brought stays, because it does not bring it again.
     fn drop_unwanted(&mut self, before: &Wanted) {
         let now = self.wanted();
         for name in before.endpoints.difference(&now.endpoints) {
             Arc::make_mut(&mut self.endpoints).remove(name);
         }
         let names: BTreeSet<&Arc<str>> = now.secrets.iter().map(|s| &s.name).collect();
-        for secret in before.secrets.difference(&now.secrets).filter(|s| !names.contains(&s.name)) {
+        let gone = before.secrets.difference(&now.secrets).filter(|s| s.source == SecretSource::Ads);
+        for secret in gone.filter(|s| !names.contains(&s.name)) {
             Arc::make_mut(&mut self.secrets).remove(&secret.name);
         }
     }
 
     /// Makes live what is warming and `ready` for what it misses; clusters first, because listeners wait for them.
-    fn promote(&mut self, ready: fn(&[Missing]) -> bool) {
+    fn promote(&mut self, ready: impl Fn(TypeUrl, &str, &[Missing]) -> bool) {
         let clusters: Vec<Arc<str>> = self
             .clusters
             .warming()
-            .filter(|(_, c)| ready(&self.missing_for_cluster(c)))
+            .filter(|(name, c)| ready(TypeUrl::Cluster, name, &self.missing_for_cluster(&c.config)))
             .map(|(name, _)| name.into())
             .collect();
         if !clusters.is_empty() {
@@ -332,7 +360,7 @@ impl Snapshot {
         let listeners: Vec<Arc<str>> = self
             .listeners
             .warming()
-            .filter(|(_, l)| ready(&self.missing_for_listener(l)))
+            .filter(|(name, l)| ready(TypeUrl::Listener, name, &self.missing_for_listener(&l.config)))
             .map(|(name, _)| name.into())
             .collect();
         if !listeners.is_empty() {

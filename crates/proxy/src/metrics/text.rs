@@ -9,7 +9,7 @@ use super::{Kind, Sample, Scope};
 pub fn prometheus_text(samples: &[Sample]) -> String {
     let mut lines: Vec<(String, Kind, String, u64)> = samples
         .iter()
-        .map(|s| (prometheus_name(&s.scope, s.name), s.kind, prometheus_labels(&s.scope), s.value))
+        .map(|s| (prometheus_name(&s.scope, s.name), s.kind, prometheus_labels(&s.scope), s.shown()))
         .collect();
     lines.sort();
     let mut text = String::new();
@@ -19,7 +19,7 @@ pub fn prometheus_text(samples: &[Sample]) -> String {
             let kind = if *kind == Kind::Counter { "counter" } else { "gauge" };
             text.push_str(&format!("# TYPE {name} {kind}\n"));
         }
-        text.push_str(&format!("{name}{{{labels}}} {}\n", shown(*value)));
+        text.push_str(&format!("{name}{{{labels}}} {value}\n"));
         last = name;
     }
     text
@@ -27,20 +27,26 @@ pub fn prometheus_text(samples: &[Sample]) -> String {
 
 /// Envoy's `/stats`: a line for each number, in the order of their names.
 pub fn envoy_text(samples: &[Sample]) -> String {
-    let mut lines: Vec<String> =
-        samples.iter().map(|s| format!("{}: {}\n", envoy_name(&s.scope, s.name), shown(s.value))).collect();
+    let mut lines: Vec<String> = samples.iter().map(|s| format!("{}: {}\n", s.full_name(), s.shown())).collect();
     lines.sort();
     lines.concat()
 }
 
-/// A gauge that was read while a connection changed hands may be below zero for a moment.
-fn shown(value: u64) -> u64 {
-    if value > i64::MAX.cast_unsigned() { 0 } else { value }
+impl Sample {
+    /// Its value as it is shown: a gauge that was read while a connection changed hands may be below zero for a moment.
+    pub fn shown(&self) -> u64 {
+        if self.value > i64::MAX.cast_unsigned() { 0 } else { self.value }
+    }
+
+    /// Its whole name, as Envoy's `/stats` has it.
+    pub fn full_name(&self) -> String {
+        envoy_name(&self.scope, self.name)
+    }
 }
 
 fn prometheus_name(scope: &Scope, name: &str) -> String {
     let name = match scope {
-        Scope::Server => format!("envoy_server_{name}"),
+        Scope::Server => format!("envoy_{name}"),
         Scope::Listener(_) => format!("envoy_listener_{name}"),
         Scope::Cluster(_) => format!("envoy_cluster_{name}"),
         Scope::Tcp(_) => format!("envoy_tcp_{name}"),
@@ -76,7 +82,7 @@ fn envoy_name(scope: &Scope, name: &str) -> String {
     // Envoy replaces colons, because lines are split at them.
     let subject = |subject: &Arc<str>| subject.replace(':', "_");
     match scope {
-        Scope::Server => format!("server.{name}"),
+        Scope::Server => name.to_owned(),
         Scope::Listener(address) => format!("listener.{}.{name}", subject(address)),
         Scope::Cluster(cluster) => format!("cluster.{}.{name}", subject(cluster)),
         Scope::Tcp(prefix) => format!("tcp.{}.{name}", subject(prefix)),

@@ -67,8 +67,13 @@ impl<T> Slots<T> {
         self.0.iter().filter_map(|(name, slot)| Some((&**name, slot.active.as_ref()?))).collect()
     }
 
-    pub(super) fn warming(&self) -> impl Iterator<Item = (&str, &Arc<T>)> {
-        self.0.iter().filter_map(|(name, slot)| Some((&**name, &slot.warming.as_ref()?.config)))
+    pub(super) fn warming(&self) -> impl Iterator<Item = (&str, &Loaded<T>)> {
+        self.0.iter().filter_map(|(name, slot)| Some((&**name, slot.warming.as_ref()?)))
+    }
+
+    pub(super) fn has_version(&self, name: &str, version: &str) -> bool {
+        let slot = self.0.get(name);
+        slot.is_some_and(|slot| slot.active.iter().chain(&slot.warming).any(|l| *l.version == *version))
     }
 
     /// Everything in force or to follow.

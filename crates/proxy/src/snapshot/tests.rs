@@ -101,7 +101,32 @@ fn while_a_new_version_warms_the_old_one_serves() {
     let old = accept(&Snapshot::default(), TypeUrl::Listener, &listener("l", 1, ""));
     let warming = accept(&old, TypeUrl::Listener, &listener("l", 1, TLS));
     assert!(Arc::ptr_eq(old.listener("l").unwrap(), warming.listener("l").unwrap()));
-    assert!(warming.without_warming().listener("l").unwrap().chains[0].tls.is_some());
+    let tired = warming.without_endpoints(|_, _| true);
+    assert!(Arc::ptr_eq(old.listener("l").unwrap(), tired.listener("l").unwrap()));
+}
+
+#[test]
+fn endpoints_are_not_waited_for_without_end() {
+    let snapshot = accept(&Snapshot::default(), TypeUrl::Cluster, EDS);
+    let snapshot = accept(&snapshot, TypeUrl::Listener, &listener("l", 1, ""));
+    assert!(snapshot.without_endpoints(|type_url, _| type_url == TypeUrl::Listener).listener("l").is_some());
+    let live = snapshot.without_endpoints(|_, _| true);
+    assert!(live.cluster("c").is_some() && live.listener("l").is_some());
+    assert!(live.endpoints_of(live.cluster("c").unwrap()).is_none());
+}
+
+#[test]
+fn secrets_of_the_pods_own_agent_stay() {
+    let local = TLS.replace(
+        "{ads: {}}",
+        "{api_config_source: {api_type: GRPC, transport_api_version: V3, \
+        grpc_services: [{envoy_grpc: {cluster_name: sds-grpc}}]}}",
+    );
+    let snapshot = accept(&Snapshot::default(), TypeUrl::Listener, &listener("l", 1, &local));
+    let snapshot = accept(&snapshot, TypeUrl::Secret, &certificate_secret("default"));
+    let removed = vec!["l".to_owned()];
+    let (snapshot, _) = snapshot.apply(Update { type_url: TypeUrl::Listener, resources: Vec::new(), removed });
+    assert_eq!(snapshot.secrets().len(), 1);
 }
 
 #[test]
