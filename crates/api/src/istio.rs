@@ -6,6 +6,7 @@
 
 mod authorization_policy;
 mod cluster_name;
+mod definition;
 mod destination_rule;
 mod duration;
 mod gateway;
@@ -21,6 +22,7 @@ mod virtual_service;
 
 pub use authorization_policy::{Action, AuthorizationPolicy, Condition, From, Operation, Rule, Source, To};
 pub use cluster_name::{ClusterName, ClusterNameError, Direction};
+pub use definition::definitions;
 pub use destination_rule::{
     ClientTls, ClientTlsMode, ConnectionPool, DestinationRule, KeepAlive, LoadBalancer, LocalityDistribute,
     LocalityFailover, LocalityLoadBalancer, OutlierDetection, PortTrafficPolicy, SimpleLoadBalancer, Subset, TcpPool,

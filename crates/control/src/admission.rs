@@ -10,7 +10,8 @@ mod data;
 mod deployment;
 mod endpoints;
 mod event;
-mod field;
+pub(crate) mod field;
+mod istio;
 mod job;
 mod namespace;
 mod pod;
@@ -20,6 +21,7 @@ mod role;
 mod selector;
 mod service;
 mod service_spec;
+mod sidecar;
 mod unused;
 mod volume;
 
@@ -36,7 +38,9 @@ use crate::Config;
 /// Defaults and validation of the core kinds, to be registered with the API server.
 pub fn admission(config: &Config) -> Vec<Admission> {
     let services = service::Reviewer::new(config);
-    vec![
+    let injector = sidecar::Injector::new(config);
+    let mut all = vec![
+        on("", &["pods"], move |review| injector.review(review)),
         on("", &["pods"], pod::review),
         on("", &["serviceaccounts"], account::review),
         on("", &["services"], move |review| services.review(review)),
@@ -59,7 +63,9 @@ pub fn admission(config: &Config) -> Vec<Admission> {
         on("", &["limitranges"], unused::warn("pods of this cluster are ordinary processes without limits")),
         on("policy", &["poddisruptionbudgets"], unused::warn("this cluster's node is never drained by itself")),
         on("scheduling.k8s.io", &["priorityclasses"], unused::warn("this cluster's node takes every pod")),
-    ]
+    ];
+    all.extend(istio::admission());
+    all
 }
 
 type Reviewed = Result<(), ApiError>;

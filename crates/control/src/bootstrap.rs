@@ -1,5 +1,7 @@
 //! What every cluster has from the start.
 
+mod istio;
+
 use std::fmt::Debug;
 
 use k8s_openapi::api::core::v1::{Endpoints, Namespace, Service};
@@ -22,7 +24,7 @@ pub(crate) async fn run(config: &Config, client: &Client) -> Result<(), kube::Er
     let all =
         NAMESPACES.iter().map(|name| ensure(&namespaces, json!({ "metadata": { "name": name } }), Existing::Kept));
     futures::future::try_join_all(all).await?;
-    futures::try_join!(services(config, client), roles(client))?;
+    futures::try_join!(services(config, client), roles(client), istio::run(config, client))?;
     Ok(())
 }
 

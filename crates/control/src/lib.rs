@@ -10,6 +10,7 @@ mod cache;
 mod controller;
 mod engine;
 mod feed;
+mod injection;
 mod labels;
 mod ownership;
 mod queue;
@@ -23,6 +24,7 @@ use std::path::PathBuf;
 use api::{AddressPlan, ClusterIndex};
 
 pub use admission::admission;
+pub use injection::{ManifestError, inject_manifest};
 
 /// What the controllers of one cluster need to know.
 #[derive(Debug, Clone)]

@@ -112,7 +112,7 @@ impl<'a> Field<'a> {
 }
 
 /// Sets `key` of the object `target` where it is absent or null.
-pub(super) fn default(target: &mut Value, key: &str, value: impl Into<Value>) {
+pub(crate) fn default(target: &mut Value, key: &str, value: impl Into<Value>) {
     if let Some(map) = target.as_object_mut()
         && map.get(key).is_none_or(Value::is_null)
     {
@@ -129,21 +129,21 @@ pub(super) fn default_text(target: &mut Value, key: &str, value: &str) {
 }
 
 /// Sets `key` of the object `target`, which becomes an object if it is null.
-pub(super) fn set(target: &mut Value, key: &str, value: impl Into<Value>) {
+pub(crate) fn set(target: &mut Value, key: &str, value: impl Into<Value>) {
     if let Some(map) = as_object(target) {
         map.insert(key.to_owned(), value.into());
     }
 }
 
 /// Removes `key` of the object `target`.
-pub(super) fn remove(target: &mut Value, key: &str) {
+pub(crate) fn remove(target: &mut Value, key: &str) {
     if let Some(map) = target.as_object_mut() {
         map.remove(key);
     }
 }
 
 /// The object at `path`, made where it is absent; `None` if something else is in the way.
-pub(super) fn object_at<'a>(target: &'a mut Value, path: &[&str]) -> Option<&'a mut Value> {
+pub(crate) fn object_at<'a>(target: &'a mut Value, path: &[&str]) -> Option<&'a mut Value> {
     let mut here = target;
     for key in path {
         here = as_object(here)?.entry((*key).to_owned()).or_insert_with(|| Value::Object(Map::new()));
@@ -152,7 +152,7 @@ pub(super) fn object_at<'a>(target: &'a mut Value, path: &[&str]) -> Option<&'a 
 }
 
 /// The items of the list `key`, to be changed in place.
-pub(super) fn items_mut<'a>(target: &'a mut Value, key: &str) -> impl Iterator<Item = &'a mut Value> {
+pub(crate) fn items_mut<'a>(target: &'a mut Value, key: &str) -> impl Iterator<Item = &'a mut Value> {
     target.get_mut(key).and_then(Value::as_array_mut).into_iter().flatten()
 }
 

@@ -4,6 +4,7 @@
 
 mod admission;
 mod cluster;
+mod istio;
 mod lifecycle;
 mod services;
 mod workloads;
