@@ -14,7 +14,7 @@ mod wait;
 
 pub use account::Account;
 pub use federation::{Federation, Shared};
-pub use require::{kubectl, namespaces, program, skip};
+pub use require::{envoy, kubectl, namespaces, program, skip};
 pub use session::Session;
 pub use shell::{Done, Running, Shell};
 pub use wait::{until, until_async};

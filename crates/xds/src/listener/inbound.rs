@@ -107,9 +107,9 @@ impl Chains<'_> {
     ) -> Vec<FilterChain> {
         let any = || FilterChainMatch { destination_port: port.map(u32::from), ..FilterChainMatch::default() };
         let of_transport = |transport: &str| FilterChainMatch { transport_protocol: transport.to_owned(), ..any() };
-        let from_mesh = || FilterChainMatch {
+        let from_mesh = |condition| FilterChainMatch {
             application_protocols: tls::ISTIO_ALPN.map(str::to_owned).to_vec(),
-            ..of_transport("tls")
+            ..condition
         };
         let mutual = |condition| FilterChain {
             transport_socket: Some(self.server.clone()),
@@ -118,12 +118,14 @@ impl Chains<'_> {
         match mode {
             MutualTlsMode::Strict => vec![mutual(of_transport("tls"))],
             MutualTlsMode::Disable => vec![self.chain(name, any(), target)],
-            // A server of HTTP answers TLS that is not the mesh's with an error of its own, as up to Istio 1.7.
+            // A server of HTTP answers TLS that is not the mesh's with an error of its own, as up to Istio 1.7. Neither
+            // chain names the transport: once one that does is entered, connections without the mesh's protocols would
+            // not come back to the other.
             MutualTlsMode::Permissive | MutualTlsMode::Unset if protocol == Protocol::Http => {
-                vec![mutual(from_mesh()), self.chain(name, any(), target)]
+                vec![mutual(from_mesh(any())), self.chain(name, any(), target)]
             }
             MutualTlsMode::Permissive | MutualTlsMode::Unset => vec![
-                mutual(from_mesh()),
+                mutual(from_mesh(of_transport("tls"))),
                 self.chain(&format!("{name}-tls"), of_transport("tls"), target),
                 self.chain(name, of_transport("raw_buffer"), target),
             ],

