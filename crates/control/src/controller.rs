@@ -19,6 +19,7 @@ use tokio::task::JoinSet;
 use crate::cache::{Change, key_of};
 use crate::engine::Engine;
 use crate::feed::{self, Step};
+use crate::mesh::ControlPlane;
 use crate::ownership::controller_key;
 use crate::queue::Queue;
 
@@ -41,6 +42,7 @@ struct Queues {
 pub(crate) async fn start(engine: &Engine) -> JoinSet<()> {
     let queues = Queues::default();
     let mut tasks = JoinSet::new();
+    engine.mesh.start(engine, &mut tasks);
     watch_workloads(engine, &queues, &mut tasks);
     watch_services(engine, &queues, &mut tasks);
     watch_cluster(engine, &queues, &mut tasks);
@@ -99,7 +101,7 @@ fn watch_workloads(engine: &Engine, queues: &Queues, tasks: &mut JoinSet<()>) {
     let queue = jobs.clone();
     keep!(tasks, engine, jobs, move |change| add(&queue, change));
     let (owners, pods, endpoints) = (queues.clone(), queues.pods.clone(), queues.endpoints.clone());
-    let (all, same) = (engine.clone(), engine.clone());
+    let (all, same, mesh) = (engine.clone(), engine.clone(), engine.mesh.clone());
     keep!(
         tasks,
         engine,
@@ -107,21 +109,30 @@ fn watch_workloads(engine: &Engine, queues: &Queues, tasks: &mut JoinSet<()>) {
         move |change| wake_owners(&all, &owners, change),
         move |change| wake_scheduler(&pods, change),
         move |change| endpoints::services_of(&same, change.states()).into_iter().for_each(|key| endpoints.add(key)),
+        move |change| tell_mesh(&mesh, change),
     );
 }
 
 fn watch_services(engine: &Engine, queues: &Queues, tasks: &mut JoinSet<()>) {
     let (endpoints, balancers, all) = (queues.endpoints.clone(), queues.load_balancers.clone(), engine.clone());
-    keep!(tasks, engine, services, move |change| add(&endpoints, change), move |change| {
-        add(&balancers, change);
-        if load_balancer::releases(change.old, change.new) {
-            load_balancer::waiting(&all).into_iter().for_each(|key| balancers.add(key));
-        }
-    });
+    let mesh = engine.mesh.clone();
+    keep!(
+        tasks,
+        engine,
+        services,
+        move |change| add(&endpoints, change),
+        move |change| {
+            add(&balancers, change);
+            if load_balancer::releases(change.old, change.new) {
+                load_balancer::waiting(&all).into_iter().for_each(|key| balancers.add(key));
+            }
+        },
+        move |_| mesh.wake(),
+    );
     let queue = queues.endpoints.clone();
     keep!(tasks, engine, endpoints, move |change| add(&queue, change));
-    let queue = queues.endpoints.clone();
-    keep!(tasks, engine, slices, move |change| {
+    let (queue, mesh) = (queues.endpoints.clone(), engine.mesh.clone());
+    keep!(tasks, engine, slices, move |_| mesh.wake(), move |change| {
         let service = change.latest().and_then(|slice| slice.labels().get("kubernetes.io/service-name").cloned());
         let namespace = change.latest().and_then(|slice| slice.namespace());
         if let Some((namespace, service)) = namespace.zip(service) {
@@ -131,8 +142,8 @@ fn watch_services(engine: &Engine, queues: &Queues, tasks: &mut JoinSet<()>) {
 }
 
 fn watch_cluster(engine: &Engine, queues: &Queues, tasks: &mut JoinSet<()>) {
-    let (pods, all) = (queues.pods.clone(), engine.clone());
-    keep!(tasks, engine, nodes, move |_| {
+    let (pods, all, mesh) = (queues.pods.clone(), engine.clone(), engine.mesh.clone());
+    keep!(tasks, engine, nodes, move |_| mesh.wake(), move |_| {
         let waiting = all.pods.all().into_iter().filter(|pod| scheduler::is_waiting(pod));
         waiting.for_each(|pod| pods.add(key_of(&*pod)));
     });
@@ -159,6 +170,15 @@ fn watch_cluster(engine: &Engine, queues: &Queues, tasks: &mut JoinSet<()>) {
         })
         .await;
     });
+}
+
+/// A pod that is gone, or was made again under its name, takes its proxy with it.
+fn tell_mesh(mesh: &ControlPlane, change: &Change<'_, Pod>) {
+    let uid = change.new.and_then(ResourceExt::uid);
+    if let Some(gone) = change.old.and_then(ResourceExt::uid).filter(|old| uid.as_ref() != Some(old)) {
+        mesh.forget(&gone);
+    }
+    mesh.wake();
 }
 
 fn add<K: kube::Resource>(queue: &Queue<NamespacedName>, change: &Change<'_, K>) {

@@ -17,6 +17,7 @@ use serde_json::{Value, json};
 
 use crate::Config;
 use crate::cache::Cache;
+use crate::mesh::ControlPlane;
 use crate::recorder::Recorder;
 
 /// The name under which the controllers' writes appear in `managedFields` and in events.
@@ -38,15 +39,16 @@ pub(crate) struct Engine {
     pub(crate) nodes: Cache<Node>,
     pub(crate) namespaces: Cache<Namespace>,
     pub(crate) accounts: Cache<ServiceAccount>,
+    pub(crate) mesh: ControlPlane,
 }
 
 impl Engine {
-    pub(crate) fn new(config: Config, client: Client, recorder: Recorder) -> Engine {
+    pub(crate) fn new(config: Config, client: Client, recorder: Recorder, mesh: ControlPlane) -> Engine {
         Engine {
             config: std::sync::Arc::new(config),
             client,
             recorder,
-            pods: Cache::default(),
+            pods: mesh.pods(),
             deployments: Cache::default(),
             replica_sets: Cache::default(),
             jobs: Cache::default(),
@@ -56,6 +58,7 @@ impl Engine {
             nodes: Cache::default(),
             namespaces: Cache::default(),
             accounts: Cache::default(),
+            mesh,
         }
     }
 

@@ -12,6 +12,8 @@ use kube::{Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 use tracing::{debug, warn};
 
+use crate::engine;
+
 /// What has happened to the objects of a kind.
 pub(crate) enum Step<K> {
     /// These are all objects, as of the revision; what was known before is void.
@@ -26,7 +28,7 @@ pub(crate) enum Step<K> {
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(5));
 
 /// Reports every step of the objects that the field selector `fields` picks to `sink`. Never returns: failures are
-/// logged and retried.
+/// logged and retried. A kind that is not served has no objects until it is.
 pub(crate) async fn follow<K>(api: Api<K>, fields: &str, mut sink: impl FnMut(Step<K>))
 where
     K: Resource + Clone + Debug + DeserializeOwned,
@@ -35,6 +37,10 @@ where
     loop {
         match follow_once(&api, fields, &mut sink, &mut delay).await {
             Ok(()) => debug!(resource = api.resource_url(), "the watch has expired; listing again"),
+            Err(error) if engine::refused(&error, 404, "") => {
+                debug!(resource = api.resource_url(), "the kind is not served; trying again");
+                sink(Step::Listed(Vec::new(), 0));
+            }
             Err(error) => warn!(resource = api.resource_url(), %error, "cannot watch; trying again"),
         }
         tokio::time::sleep(delay).await;

@@ -12,6 +12,7 @@ mod engine;
 mod feed;
 mod injection;
 mod labels;
+mod mesh;
 mod ownership;
 mod queue;
 mod random;
@@ -25,6 +26,7 @@ use api::{AddressPlan, ClusterIndex};
 
 pub use admission::admission;
 pub use injection::{ManifestError, inject_manifest};
+pub use mesh::ControlPlane;
 
 /// What the controllers of one cluster need to know.
 #[derive(Debug, Clone)]
@@ -54,11 +56,11 @@ pub enum DataPlane {
 }
 
 /// Creates what every cluster has (namespaces, `kubernetes` and `kube-dns` services, bootstrap roles), then runs
-/// every controller until the process ends. An error means that the first of this could not be done.
-pub async fn run(config: Config, client: kube::Client) -> Result<(), kube::Error> {
+/// every controller and `mesh` until the process ends. An error means that the first of this could not be done.
+pub async fn run(config: Config, client: kube::Client, mesh: ControlPlane) -> Result<(), kube::Error> {
     bootstrap::run(&config, &client).await?;
     let (recorder, write) = recorder::Recorder::new(client.clone());
-    let engine = engine::Engine::new(config, client.clone(), recorder);
+    let engine = engine::Engine::new(config, client.clone(), recorder, mesh);
     let mut tasks = controller::start(&engine).await;
     tasks.spawn(write);
     tasks.spawn(recorder::expire(client));

@@ -57,24 +57,35 @@ impl Resource {
 /// The resources of one type, by name.
 pub type Resources = BTreeMap<Arc<str>, Arc<Resource>>;
 
-/// Everything one client may see, at one moment. Types share their maps, so a snapshot is cheap to make and to keep.
+/// Everything one client may see, at one moment. Clients share what they see alike, so a snapshot is cheap to make and to
+/// keep.
 #[derive(Debug, Clone, Default)]
 pub struct Snapshot {
-    types: BTreeMap<TypeUrl, Arc<Resources>>,
+    types: BTreeMap<TypeUrl, Vec<Arc<Resources>>>,
 }
 
 impl Snapshot {
-    /// Replaces the resources of a type.
-    pub fn set(&mut self, type_url: TypeUrl, resources: Arc<Resources>) {
-        self.types.insert(type_url, resources);
+    /// Adds resources of a type to those that are there; none of them has a name that is there already.
+    pub fn add(&mut self, type_url: TypeUrl, resources: Arc<Resources>) {
+        self.types.entry(type_url).or_default().push(resources);
     }
 
-    fn of(&self, type_url: TypeUrl) -> impl Iterator<Item = &Arc<Resource>> {
-        self.types.get(&type_url).into_iter().flat_map(|r| r.values())
+    /// The resources of a type.
+    pub fn of(&self, type_url: TypeUrl) -> impl Iterator<Item = &Arc<Resource>> {
+        self.types.get(&type_url).into_iter().flatten().flat_map(|r| r.values())
+    }
+
+    /// Whether both are made of the same parts, so that neither has anything that the other has not.
+    pub fn is(&self, other: &Snapshot) -> bool {
+        let same = |a: &[Arc<Resources>], b: &[Arc<Resources>]| {
+            a.len() == b.len() && a.iter().zip(b).all(|(a, b)| Arc::ptr_eq(a, b))
+        };
+        self.types.len() == other.types.len()
+            && self.types.iter().zip(&other.types).all(|((a, x), (b, y))| a == b && same(x, y))
     }
 
     fn get(&self, type_url: TypeUrl, name: &str) -> Option<&Arc<Resource>> {
-        self.types.get(&type_url)?.get(name)
+        self.types.get(&type_url)?.iter().find_map(|r| r.get(name))
     }
 }
 

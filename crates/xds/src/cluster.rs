@@ -21,7 +21,7 @@ use crate::scope::{Group, GroupPort, Scope};
 use crate::{Code, OutboundClass, Resources, endpoint, tls, wire};
 
 /// Refuses every connection.
-pub(crate) const BLACK_HOLE: &str = "BlackHoleCluster";
+pub const BLACK_HOLE: &str = "BlackHoleCluster";
 /// Lets connections pass to where they were going.
 pub(crate) const PASSTHROUGH: &str = "PassthroughCluster";
 /// The same, to the workload.

@@ -28,9 +28,10 @@ use envoy::envoy::config::cluster::v3::Cluster;
 use envoy::envoy::config::endpoint::v3::ClusterLoadAssignment;
 use envoy::envoy::config::listener::v3::Listener;
 
+pub use cluster::BLACK_HOLE;
 pub use diagnostic::{Code, Diagnostic, ObjectRef, Severity};
 pub use mesh::{Mesh, Objects};
-pub use node::{Locality, Node, OutboundClass};
+pub use node::{InboundClass, Locality, Node, OutboundClass};
 
 /// What a node is told, in the order of names.
 #[derive(Debug, Clone, Default, PartialEq)]

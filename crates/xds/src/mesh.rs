@@ -10,6 +10,7 @@ mod workload;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use api::NamespacedName;
 use api::istio::{MeshConfig, Object};
 use api::selector::Labels;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -20,7 +21,7 @@ pub(crate) use service::{Discovery, Endpoint, Port, Service, Services, Target, V
 pub(crate) use workload::Workloads;
 
 use crate::policy::{Authorizations, DestinationRules, PeerAuthentications, Routes, Sidecars};
-use crate::{Code, Diagnostic, Node, ObjectRef, OutboundClass};
+use crate::{Code, Diagnostic, InboundClass, Node, ObjectRef, OutboundClass};
 
 /// The domain of Kubernetes' services.
 pub(crate) const DOMAIN: &str = "cluster.local";
@@ -77,6 +78,32 @@ impl Mesh {
     /// What objects say without effect, whichever node is looked at.
     pub fn diagnostics(&self) -> &BTreeSet<Diagnostic> {
         &self.diagnostics
+    }
+
+    /// The sidecar of a pod.
+    pub fn node(&self, pod: &NamespacedName) -> Option<Node> {
+        let workload = self.workloads.pod(&pod.namespace, &pod.name)?;
+        Some(Node {
+            name: pod.name.clone(),
+            namespace: pod.namespace.clone(),
+            labels: workload.labels.clone(),
+            locality: workload.locality.clone(),
+        })
+    }
+
+    /// The configuration that holds for all.
+    pub fn config(&self) -> &MeshConfig {
+        &self.config
+    }
+
+    /// What decides about the calls that reach a node; nodes of one class share the result of [`crate::inbound`].
+    pub fn inbound_class(&self, node: &Node) -> InboundClass {
+        let pod = self.workloads.pod(&node.namespace, &node.name);
+        InboundClass {
+            namespace: node.namespace.clone(),
+            labels: node.labels.clone(),
+            ports: pod.map(|pod| pod.ports.clone()).unwrap_or_default(),
+        }
     }
 
     /// What decides about the calls of a node; nodes of one class share the result of [`crate::outbound`].

@@ -1,5 +1,7 @@
 //! The proxy for which resources are built.
 
+use std::collections::BTreeMap;
+
 use api::NamespacedName;
 use api::selector::Labels;
 
@@ -58,6 +60,15 @@ pub struct OutboundClass {
     /// Only the labels that some object asks for.
     pub(crate) labels: Labels,
     pub(crate) locality: Locality,
+}
+
+/// Everything about a node that decides who may call it and how. Made by [`crate::Mesh::inbound_class`].
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct InboundClass {
+    pub(crate) namespace: String,
+    pub(crate) labels: Labels,
+    /// The numbers of the pod's ports with a name.
+    pub(crate) ports: BTreeMap<String, u16>,
 }
 
 #[cfg(test)]

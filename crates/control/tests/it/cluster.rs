@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use api::AddressPlan;
 use apiserver::{ApiServer, Extensions, UserInfo};
+use control::ControlPlane;
 use http::Request;
 use kube::Client;
 use serde_json::{Value, json};
@@ -18,6 +19,7 @@ const LIMIT: Duration = Duration::from_secs(20);
 
 pub(crate) struct Cluster {
     client: Client,
+    pub(crate) mesh: ControlPlane,
     tasks: JoinSet<()>,
     directory: TempDir,
 }
@@ -40,9 +42,9 @@ impl Cluster {
 
     /// Ends the cluster's process, so to speak, and starts it again on the same store.
     pub(crate) async fn restart(self) -> Cluster {
-        let Cluster { client, mut tasks, directory } = self;
+        let Cluster { client, mesh, mut tasks, directory } = self;
         tasks.shutdown().await;
-        drop(client);
+        drop((client, mesh));
         Cluster::open(directory).await
     }
 
@@ -68,10 +70,11 @@ impl Cluster {
         let user = UserInfo { name: "admin".to_owned(), groups, ..UserInfo::default() };
         let client = Client::new(server.in_process(user), "default");
         let mut tasks = JoinSet::new();
-        let controllers = control::run(config, client.clone());
+        let mesh = ControlPlane::new();
+        let controllers = control::run(config, client.clone(), mesh.clone());
         tasks.spawn(async move { controllers.await.expect("the controllers start") });
         tasks.spawn(run_pods(client.clone()));
-        let cluster = Cluster { client, tasks, directory };
+        let cluster = Cluster { client, mesh, tasks, directory };
         cluster.until("/api/v1/namespaces/default/serviceaccounts/default", |_| true).await;
         cluster
     }

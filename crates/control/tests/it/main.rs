@@ -6,5 +6,7 @@ mod admission;
 mod cluster;
 mod istio;
 mod lifecycle;
+mod mesh;
+mod proxy;
 mod services;
 mod workloads;

@@ -19,7 +19,7 @@ fn snapshot(content: &[(TypeUrl, &str, u64)]) -> Snapshot {
     }
     let mut snapshot = Snapshot::default();
     for (type_url, resources) in types {
-        snapshot.set(type_url, Arc::new(resources));
+        snapshot.add(type_url, Arc::new(resources));
     }
     snapshot
 }

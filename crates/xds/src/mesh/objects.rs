@@ -14,7 +14,7 @@ use crate::{Code, Diagnostic, ObjectRef, wire};
 const MESH_CONFIG: (&str, &str) = ("istio", "mesh");
 
 /// The objects of one cluster, in any order.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Objects {
     /// Nodes, for the places of pods.
     pub nodes: Vec<Arc<core::Node>>,
@@ -70,6 +70,23 @@ impl Objects {
         if let Err((field, reason)) = result {
             self.diagnostics.push(object.error(field, Code::Malformed, reason));
         }
+    }
+
+    /// Puts in everything that is in `other`, except for the mesh's configuration.
+    pub fn extend(&mut self, other: &Objects) {
+        let Objects { nodes, pods, services, endpoint_slices, diagnostics, mesh_config: _, .. } = other;
+        self.nodes.extend_from_slice(nodes);
+        self.pods.extend_from_slice(pods);
+        self.services.extend_from_slice(services);
+        self.endpoint_slices.extend_from_slice(endpoint_slices);
+        self.authorization_policies.extend_from_slice(&other.authorization_policies);
+        self.destination_rules.extend_from_slice(&other.destination_rules);
+        self.peer_authentications.extend_from_slice(&other.peer_authentications);
+        self.service_entries.extend_from_slice(&other.service_entries);
+        self.sidecars.extend_from_slice(&other.sidecars);
+        self.virtual_services.extend_from_slice(&other.virtual_services);
+        self.workload_entries.extend_from_slice(&other.workload_entries);
+        self.diagnostics.extend_from_slice(diagnostics);
     }
 
     /// A policy that cannot be read might have refused anybody, so until it can be, it refuses everybody.

@@ -1,0 +1,115 @@
+//! The mesh: every sidecar's configuration, from the objects of the cluster.
+//!
+//! Watches keep the objects up ([`declared`], and the caches that the controllers have too). A change wakes the
+//! [`builder`], which makes what has changed anew and hands each connected proxy its snapshot; a task for each stream
+//! ([`stream`]) says what of it the proxy does not have yet.
+
+#![expect(dead_code, reason = "what shows the state of proxies and objects comes next")]
+
+mod ads;
+mod builder;
+mod declared;
+mod encode;
+mod identity;
+mod peer;
+mod proxies;
+mod server;
+mod stream;
+mod watches;
+
+use std::io;
+use std::net::TcpListener;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+
+use k8s_openapi::api::core::v1::Pod;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::cache::Cache;
+use crate::engine::Engine;
+use builder::World;
+use declared::Declared;
+use proxies::Proxies;
+
+/// The mesh's control plane of one cluster. Cheap to clone.
+#[derive(Clone, Default)]
+pub struct ControlPlane(Arc<Shared>);
+
+#[derive(Default)]
+struct Shared {
+    pods: Cache<Pod>,
+    declared: Mutex<Declared>,
+    proxies: Proxies,
+    /// What was built last, and whether anything has been.
+    world: RwLock<Arc<World>>,
+    built: watch::Sender<bool>,
+    /// Told whenever an object that the mesh is made of has changed.
+    changed: Signal,
+}
+
+impl ControlPlane {
+    /// A control plane that knows nothing until [`crate::run`] is given it.
+    pub fn new() -> ControlPlane {
+        ControlPlane::default()
+    }
+
+    /// Serves proxies on a listener in the pods' network until `stop`.
+    pub async fn serve(
+        &self,
+        listener: TcpListener,
+        tls: Arc<rustls::ServerConfig>,
+        stop: CancellationToken,
+    ) -> io::Result<()> {
+        server::serve(self, listener, tls, stop).await
+    }
+
+    /// The pods, for the controllers too.
+    pub(crate) fn pods(&self) -> Cache<Pod> {
+        self.0.pods.clone()
+    }
+
+    /// Tells of a change of an object that the controllers watch, too.
+    pub(crate) fn wake(&self) {
+        self.0.changed.tell();
+    }
+
+    /// A pod is gone: its proxy's streams end.
+    pub(crate) fn forget(&self, uid: &str) {
+        self.0.proxies.end(uid);
+    }
+
+    /// Starts the watches of Istio's objects, and the builder.
+    pub(crate) fn start(&self, engine: &Engine, tasks: &mut JoinSet<()>) {
+        watches::start(self, engine, tasks);
+        tasks.spawn(builder::run(self.clone(), engine.clone()));
+    }
+
+    fn world(&self) -> Arc<World> {
+        self.0.world.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn declared(&self) -> MutexGuard<'_, Declared> {
+        self.0.declared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Something that many may tell and many may wait for.
+struct Signal(watch::Sender<()>);
+
+impl Default for Signal {
+    fn default() -> Signal {
+        Signal(watch::Sender::new(()))
+    }
+}
+
+impl Signal {
+    fn tell(&self) {
+        self.0.send_replace(());
+    }
+
+    /// Waits for what is told from now on.
+    fn hear(&self) -> watch::Receiver<()> {
+        self.0.subscribe()
+    }
+}

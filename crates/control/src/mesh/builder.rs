@@ -1,0 +1,221 @@
+//! From the objects to what each connected proxy is told.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use envoy::TypeUrl;
+use envoy::ads::{Resources, Snapshot};
+use tokio::sync::watch;
+use tokio::time::{Instant, timeout, timeout_at};
+use xds::{Diagnostic, InboundClass, Mesh, Node, Objects, OutboundClass};
+
+use super::ControlPlane;
+use super::encode::Encoder;
+use super::proxies::Proxy;
+use crate::engine::Engine;
+
+/// How long nothing must change until what has changed is built. One command writes its objects a few milliseconds apart,
+/// and so do controllers; Istio waits for 100 ms, since its objects come over a network and its builds take seconds.
+const QUIET: Duration = Duration::from_millis(5);
+/// When a build begins although changes keep coming.
+const PATIENCE: Duration = Duration::from_millis(100);
+
+/// What was built last, for whoever asks.
+pub(super) struct World {
+    pub(super) objects: Objects,
+    pub(super) mesh: Arc<Mesh>,
+    /// What objects say without effect, as far as the connected proxies show it.
+    pub(super) diagnostics: BTreeSet<Diagnostic>,
+}
+
+impl Default for World {
+    fn default() -> World {
+        let objects = Objects::default();
+        World { mesh: Arc::new(Mesh::new(&objects)), objects, diagnostics: BTreeSet::new() }
+    }
+}
+
+/// Builds for ever.
+pub(super) async fn run(plane: ControlPlane, engine: Engine) {
+    let mut changed = plane.0.changed.hear();
+    let mut joined = plane.0.proxies.joined();
+    futures::join!(engine.pods.ready(), engine.services.ready(), engine.slices.ready(), engine.nodes.ready());
+    while !plane.declared().is_complete() {
+        heard(&mut changed).await;
+    }
+    let mut builder = Builder::new(plane.clone());
+    let mut first = true;
+    loop {
+        if !first {
+            tokio::select! {
+                () = quiet(&mut changed) => {}
+                () = heard(&mut joined) => {
+                    builder = on_its_own_thread(builder, Builder::serve).await;
+                    continue;
+                }
+            }
+        }
+        first = false;
+        let objects = objects(&plane, &engine);
+        builder = on_its_own_thread(builder, |builder| builder.refresh(objects)).await;
+    }
+}
+
+/// A build takes milliseconds, for which no thread of the runtime can be spared.
+async fn on_its_own_thread(mut builder: Builder, work: impl FnOnce(&mut Builder) + Send + 'static) -> Builder {
+    let done = tokio::task::spawn_blocking(move || {
+        work(&mut builder);
+        builder
+    });
+    match done.await {
+        Ok(builder) => builder,
+        Err(error) => std::panic::resume_unwind(error.into_panic()),
+    }
+}
+
+/// Returns once something has changed and changes pause, or at the latest when patience ends.
+async fn quiet(changed: &mut watch::Receiver<()>) {
+    heard(changed).await;
+    let latest = Instant::now() + PATIENCE;
+    let pause = async { while timeout(QUIET, heard(changed)).await.is_ok() {} };
+    // Both outcomes are a reason to build.
+    let _patience_ended = timeout_at(latest, pause).await;
+}
+
+async fn heard(signal: &mut watch::Receiver<()>) {
+    if signal.changed().await.is_err() {
+        // Nobody is left who could tell anything.
+        std::future::pending::<()>().await;
+    }
+}
+
+/// Everything that the watches know.
+fn objects(plane: &ControlPlane, engine: &Engine) -> Objects {
+    let mut objects = plane.declared().objects();
+    objects.nodes = engine.nodes.all();
+    objects.pods = engine.pods.all();
+    objects.services = engine.services.all();
+    objects.endpoint_slices = engine.slices.all();
+    objects
+}
+
+struct Builder {
+    plane: ControlPlane,
+    world: Arc<World>,
+    outbound: BTreeMap<OutboundClass, Outbound>,
+    inbound: BTreeMap<InboundClass, Inbound>,
+    encoder: Encoder,
+}
+
+/// What proxies of one class are told about the calls that they make.
+struct Outbound {
+    clusters: Arc<Resources>,
+    endpoints: Arc<Resources>,
+    listeners: Arc<Resources>,
+    diagnostics: BTreeSet<Diagnostic>,
+}
+
+/// What they are told about the calls that they take.
+struct Inbound {
+    clusters: Arc<Resources>,
+    listeners: Arc<Resources>,
+    diagnostics: BTreeSet<Diagnostic>,
+}
+
+impl Builder {
+    fn new(plane: ControlPlane) -> Builder {
+        Builder {
+            world: plane.world(),
+            plane,
+            outbound: BTreeMap::new(),
+            inbound: BTreeMap::new(),
+            encoder: Encoder::default(),
+        }
+    }
+
+    /// Makes everything anew that the objects ask for in another way than before.
+    fn refresh(&mut self, objects: Objects) {
+        let mesh = Arc::new(Mesh::new(&objects));
+        self.world = Arc::new(World { objects, mesh, diagnostics: BTreeSet::new() });
+        let (outbound, inbound) = (std::mem::take(&mut self.outbound), std::mem::take(&mut self.inbound));
+        for (class, old) in outbound {
+            let new = self.make_outbound(&class, Some(&old));
+            self.outbound.insert(class, new);
+        }
+        drop(inbound);
+        self.serve();
+    }
+
+    /// Gives each proxy what it is to be told now.
+    fn serve(&mut self) {
+        let (mut callers, mut called) = (BTreeSet::new(), BTreeSet::new());
+        for proxy in self.plane.0.proxies.all() {
+            let Some(node) = self.world.mesh.node(&proxy.pod) else { continue };
+            let (outbound, inbound) = self.tell(&proxy, &node);
+            callers.insert(outbound);
+            called.insert(inbound);
+        }
+        self.outbound.retain(|class, _| callers.contains(class));
+        self.inbound.retain(|class, _| called.contains(class));
+        self.encoder.sweep();
+        self.publish();
+    }
+
+    fn tell(&mut self, proxy: &Proxy, node: &Node) -> (OutboundClass, InboundClass) {
+        let mesh = self.world.mesh.clone();
+        let (callers, called) = (mesh.outbound_class(node), mesh.inbound_class(node));
+        if !self.outbound.contains_key(&callers) {
+            let made = self.make_outbound(&callers, None);
+            self.outbound.insert(callers.clone(), made);
+        }
+        if !self.inbound.contains_key(&called) {
+            let made = self.make_inbound(node, None);
+            self.inbound.insert(called.clone(), made);
+        }
+        if let (Some(outbound), Some(inbound)) = (self.outbound.get(&callers), self.inbound.get(&called)) {
+            let mut snapshot = Snapshot::default();
+            snapshot.add(TypeUrl::Cluster, outbound.clusters.clone());
+            snapshot.add(TypeUrl::Cluster, inbound.clusters.clone());
+            snapshot.add(TypeUrl::Endpoint, outbound.endpoints.clone());
+            snapshot.add(TypeUrl::Listener, outbound.listeners.clone());
+            snapshot.add(TypeUrl::Listener, inbound.listeners.clone());
+            proxy.tell(snapshot);
+        }
+        (callers, called)
+    }
+
+    fn make_outbound(&mut self, class: &OutboundClass, old: Option<&Outbound>) -> Outbound {
+        let made = xds::outbound(&self.world.mesh, class);
+        let encoder = &mut self.encoder;
+        Outbound {
+            clusters: encoder.all(TypeUrl::Cluster, made.clusters, old.map(|o| &o.clusters)),
+            endpoints: encoder.all(TypeUrl::Endpoint, made.endpoints, old.map(|o| &o.endpoints)),
+            listeners: encoder.all(TypeUrl::Listener, made.listeners, old.map(|o| &o.listeners)),
+            diagnostics: made.diagnostics,
+        }
+    }
+
+    fn make_inbound(&mut self, node: &Node, old: Option<&Inbound>) -> Inbound {
+        let made = xds::inbound(&self.world.mesh, node);
+        // What refuses connections is the same in both directions, and comes with the other.
+        let clusters = made.clusters.into_iter().filter(|(name, _)| name != xds::BLACK_HOLE);
+        let encoder = &mut self.encoder;
+        Inbound {
+            clusters: encoder.all(TypeUrl::Cluster, clusters, old.map(|o| &o.clusters)),
+            listeners: encoder.all(TypeUrl::Listener, made.listeners, old.map(|o| &o.listeners)),
+            diagnostics: made.diagnostics,
+        }
+    }
+
+    /// Lets others see what was built.
+    fn publish(&mut self) {
+        let mut diagnostics = self.world.mesh.diagnostics().clone();
+        diagnostics.extend(self.outbound.values().flat_map(|o| o.diagnostics.iter().cloned()));
+        diagnostics.extend(self.inbound.values().flat_map(|i| i.diagnostics.iter().cloned()));
+        let World { objects, mesh, .. } = &*self.world;
+        self.world = Arc::new(World { objects: objects.clone(), mesh: mesh.clone(), diagnostics });
+        *self.plane.0.world.write().unwrap_or_else(PoisonError::into_inner) = self.world.clone();
+        self.plane.0.built.send_replace(true);
+    }
+}

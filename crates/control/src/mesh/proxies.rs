@@ -1,0 +1,142 @@
+//! The proxies that are connected.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use api::NamespacedName;
+use envoy::TypeUrl;
+use envoy::ads::Snapshot;
+use jiff::Timestamp;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use super::Signal;
+
+/// Every stream that is open. A proxy that has just come back may have two for a moment.
+#[derive(Default)]
+pub(super) struct Proxies {
+    open: Mutex<Open>,
+    joined: Signal,
+}
+
+#[derive(Default)]
+struct Open {
+    last: u64,
+    proxies: BTreeMap<u64, Arc<Proxy>>,
+}
+
+/// One proxy, on one stream.
+pub(super) struct Proxy {
+    /// As it calls itself: `sidecar~IP~POD.NAMESPACE~DOMAIN`.
+    pub(super) id: String,
+    pub(super) pod: NamespacedName,
+    /// The pod's; a pod made again under the same name is another.
+    pub(super) uid: String,
+    /// The program's name and version, if it says so.
+    pub(super) program: String,
+    pub(super) connected: Timestamp,
+    snapshot: watch::Sender<Option<Snapshot>>,
+    gone: CancellationToken,
+    dialogues: Mutex<BTreeMap<TypeUrl, Dialogue>>,
+}
+
+/// How far a proxy is with one type.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Dialogue {
+    /// The nonces of the last responses that were sent, acknowledged and refused.
+    pub(super) sent: String,
+    pub(super) acknowledged: String,
+    pub(super) rejected: String,
+    /// Why the last refused response was.
+    pub(super) reason: String,
+}
+
+/// A proxy that is counted as connected until this is dropped.
+pub(super) struct Connected<'a> {
+    proxies: &'a Proxies,
+    number: u64,
+    pub(super) proxy: Arc<Proxy>,
+}
+
+impl Proxies {
+    /// Counts a proxy as connected.
+    pub(super) fn join(&self, proxy: Proxy) -> Connected<'_> {
+        let proxy = Arc::new(proxy);
+        let mut open = self.open();
+        open.last += 1;
+        let number = open.last;
+        open.proxies.insert(number, proxy.clone());
+        drop(open);
+        self.joined.tell();
+        Connected { proxies: self, number, proxy }
+    }
+
+    /// Told of every proxy that joins.
+    pub(super) fn joined(&self) -> watch::Receiver<()> {
+        self.joined.hear()
+    }
+
+    pub(super) fn all(&self) -> Vec<Arc<Proxy>> {
+        self.open().proxies.values().cloned().collect()
+    }
+
+    /// The proxy of a pod; of several streams the youngest.
+    pub(super) fn of_pod(&self, pod: &NamespacedName) -> Option<Arc<Proxy>> {
+        self.open().proxies.values().rev().find(|proxy| proxy.pod == *pod).cloned()
+    }
+
+    /// Ends the streams of a pod that is gone.
+    pub(super) fn end(&self, uid: &str) {
+        self.all().iter().filter(|proxy| proxy.uid == uid).for_each(|proxy| proxy.gone.cancel());
+    }
+
+    fn open(&self) -> MutexGuard<'_, Open> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Connected<'_> {
+    fn drop(&mut self) {
+        self.proxies.open().proxies.remove(&self.number);
+    }
+}
+
+impl Proxy {
+    pub(super) fn new(id: String, pod: NamespacedName, uid: String, program: String) -> Proxy {
+        Proxy {
+            id,
+            pod,
+            uid,
+            program,
+            connected: Timestamp::now(),
+            snapshot: watch::Sender::new(None),
+            gone: CancellationToken::new(),
+            dialogues: Mutex::default(),
+        }
+    }
+
+    /// What the proxy is to be told from now on. Its stream hears of it only if it is not what it was.
+    pub(super) fn tell(&self, snapshot: Snapshot) {
+        self.snapshot.send_if_modified(|held| {
+            let differs = held.as_ref().is_none_or(|held| !held.is(&snapshot));
+            if differs {
+                *held = Some(snapshot);
+            }
+            differs
+        });
+    }
+
+    /// What the proxy is to be told; nothing before it was first built.
+    pub(super) fn told(&self) -> watch::Receiver<Option<Snapshot>> {
+        self.snapshot.subscribe()
+    }
+
+    /// Returns when the proxy's pod is gone.
+    pub(super) async fn gone(&self) {
+        self.gone.cancelled().await;
+    }
+
+    pub(super) fn dialogues(&self) -> MutexGuard<'_, BTreeMap<TypeUrl, Dialogue>> {
+        self.dialogues.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
