@@ -52,10 +52,11 @@ pub(crate) fn say(text: impl std::fmt::Display) {
 }
 
 /// Starts the log of one of the federation's own processes: to stderr, which its starter has pointed at a file.
-/// `ISTHMUS_LOG` chooses what is logged, as `info,kube=debug`.
+/// `ISTHMUS_LOG` chooses what is logged, as `info,kube=debug`. A request that failed is told of by whoever made it, and
+/// not by the library as well.
 pub(crate) fn log() {
     let filter = tracing_subscriber::EnvFilter::try_from_env("ISTHMUS_LOG")
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info,kube=warn,kube_client=off,hyper=warn"));
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info,kube=off,hyper=warn"));
     // Where the disk is full, a complaint about a lost line would end the thread that logs.
     let log = tracing_subscriber::fmt().with_env_filter(filter).log_internal_errors(false);
     log.with_ansi(false).with_writer(std::io::stderr).init();

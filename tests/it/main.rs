@@ -10,6 +10,7 @@ mod kubectl;
 mod network;
 mod pods;
 mod readme;
+mod sidecar;
 
 use std::path::Path;
 use std::sync::Arc;

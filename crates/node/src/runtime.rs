@@ -49,7 +49,8 @@ pub struct Node {
 }
 
 impl Node {
-    /// Adopts pods that survived, then watches pods bound to this node until the process ends.
+    /// Adopts pods that survived and ends those that were deleted meanwhile, then watches pods bound to this node until
+    /// the process ends.
     pub async fn start(config: NodeConfig, network: ClusterNetwork, client: kube::Client) -> Result<Node, NodeError> {
         let kubelet = Kubelet::start(config, network, client).await.map_err(NodeError)?;
         Ok(Node { kubelet })

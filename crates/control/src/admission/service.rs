@@ -44,6 +44,7 @@ impl Reviewer {
         let mut causes: Vec<Cause> = check_name(review.name, name::check_label_1035).into_iter().collect();
         let spec = Field::of(review.object, "spec");
         rules::check(&spec, &mut causes);
+        rules::warn(&spec, review.warnings);
         if let Some(old) = review.old {
             rules::check_update(&old["spec"], &spec, &mut causes);
         }

@@ -209,6 +209,14 @@ fn check_ports(spec: &Field<'_>, causes: &mut Vec<Cause>) {
     }
 }
 
+/// Warnings about what is accepted and has no effect.
+pub(super) fn warn(spec: &Field<'_>, warnings: &mut Vec<String>) {
+    for port in spec.get("ports").items().filter(|port| port.get("protocol").str() == "SCTP") {
+        let path = port.get("protocol").path;
+        warnings.push(format!("{path}: this cluster forwards TCP and UDP: the port is stored and has no effect"));
+    }
+}
+
 fn check_addresses(spec: &Field<'_>, causes: &mut Vec<Cause>) {
     let (one, list) = (spec.get("clusterIP"), spec.get("clusterIPs"));
     if type_of(spec.value) == "ExternalName" {

@@ -45,7 +45,7 @@ pub(super) async fn follow(kubeconfig: &Path, mut changed: impl FnMut(&Objects))
         };
         let Err(lost) = follow_once(kubeconfig, &mut objects, tell).await;
         if told {
-            tracing::info!(%lost, "the API server is away");
+            tracing::warn!(%lost, "the API server is away; services and names stay as they are until it is back");
             pause = SHORTEST_PAUSE;
         } else {
             tracing::debug!(%lost, "the API server cannot be reached");

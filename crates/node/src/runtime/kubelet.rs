@@ -27,7 +27,7 @@ use kube::api::Api;
 use kube::core::PartialObjectMeta;
 use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Resource, ResourceExt};
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
 use self::address::Addresses;
 use self::event::Recorder;
@@ -72,7 +72,8 @@ pub(super) fn remove_pod(directory: &Path) -> io::Result<()> {
 }
 
 impl Kubelet {
-    /// Registers the node and starts running its pods.
+    /// Registers the node and starts running its pods. Returns when those that there were before have been looked at:
+    /// each that the API has is handed to its task, and what the API does not have any more is ended.
     pub(super) async fn start(
         config: NodeConfig,
         network: ClusterNetwork,
@@ -104,13 +105,15 @@ impl Kubelet {
             pods: Mutex::default(),
         });
         tokio::spawn(machine.keep_alive(client));
-        tokio::spawn(kubelet.clone().watch_pods());
+        let (listed, first_list) = oneshot::channel();
+        tokio::spawn(kubelet.clone().watch_pods(listed));
         tokio::spawn(
             kubelet.clone().watch_dependency(|_: &PartialObjectMeta<ConfigMap>, name| Dependency::ConfigMap(name)),
         );
         tokio::spawn(kubelet.clone().watch_dependency(|_: &PartialObjectMeta<Secret>, name| Dependency::Secret(name)));
         tokio::spawn(kubelet.clone().watch_images());
         tokio::spawn(kubelet.clone().watch_network());
+        first_list.await.map_err(|_| "the node's pods are not watched".to_owned())?;
         Ok(kubelet)
     }
 
@@ -141,7 +144,8 @@ impl Kubelet {
         self.pods.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn watch_pods(self: Arc<Kubelet>) {
+    async fn watch_pods(self: Arc<Kubelet>, first_list: oneshot::Sender<()>) {
+        let mut first_list = Some(first_list);
         let api: Api<Pod> = Api::all(self.client.clone());
         let mine = watcher::Config::default().fields(&format!("spec.nodeName={}", self.machine.name));
         let mut events = watcher(api, mine).boxed();
@@ -153,7 +157,11 @@ impl Kubelet {
                     listed.extend(pod.uid());
                     self.update(pod);
                 }
-                Ok(Event::InitDone) => self.sweep(&listed),
+                Ok(Event::InitDone) => {
+                    self.sweep(&listed);
+                    // Nobody waits any more when the cluster is about to end.
+                    let _ = first_list.take().map(|first| first.send(()));
+                }
                 Ok(Event::Apply(pod)) => self.update(pod),
                 Ok(Event::Delete(pod)) => {
                     self.running().remove(&pod.uid().unwrap_or_default());

@@ -46,6 +46,15 @@ fn a_service_is_defaulted_as_kubernetes_does() {
 }
 
 #[test]
+fn a_port_that_is_not_forwarded_is_warned_of() {
+    let object = json!({ "spec": { "ports": [{"port": 80, "protocol": "TCP"}, {"port": 5060, "protocol": "SCTP"}] } });
+    let mut warnings = Vec::new();
+    rules::warn(&Field::of(&object, "spec"), &mut warnings);
+    let expected = "spec.ports[1].protocol: this cluster forwards TCP and UDP: the port is stored and has no effect";
+    assert_eq!(warnings, [expected]);
+}
+
+#[test]
 fn becoming_an_external_name_gives_up_addresses_and_node_ports() {
     let old = node_port_service();
     let mut new = old.clone();

@@ -181,7 +181,7 @@ impl Mount {
         };
         let directory = std::fs::metadata(source)?.is_dir();
         let target = if directory { tree.ensure_directory(&self.target)? } else { tree.ensure_file(&self.target)? };
-        tree::bind(source, &target)?;
+        tree.cover(source, &target)?;
         if self.read_only { kernel::make_read_only(&target, Reach::Tree) } else { Ok(()) }
     }
 }

@@ -176,6 +176,20 @@ async fn a_container_has_a_root_of_its_own() {
 }
 
 #[tokio::test]
+async fn volumes_can_be_written_in_a_read_only_root() {
+    let Some(pod) = pod().await else { return };
+    std::fs::create_dir(pod.directory.join("volume")).unwrap();
+    let mount = |target: &str, source| Mount { target: target.into(), source, read_only: false };
+    let volume = Source::Path(pod.directory.join("volume"));
+    let mut spec = pod.spec("touch /tmp/a /var/lib/data/b && ! touch /run/c && ! touch /var/lib/d");
+    spec.root.mounts =
+        vec![mount("/tmp", volume.clone()), mount("/var/lib/data", Source::Empty), mount("/var/lib/data", volume)];
+    spec.root.read_only = true;
+    assert_eq!(pod.run(spec).await.ended.unwrap().exit, Exit::Code(0), "{}", pod.log());
+    assert!(["a", "b"].iter().all(|name| pod.directory.join("volume").join(name).exists()));
+}
+
+#[tokio::test]
 async fn exit_codes_signals_and_last_words_are_recorded() {
     let Some(pod) = pod().await else { return };
     let ended = pod.run(pod.spec("echo goodbye; exit 7")).await.ended.unwrap();

@@ -53,14 +53,17 @@ impl Payload {
     /// Replaces the contents of a volume.
     pub(super) fn write(&self, directory: &Path, group: Option<u32>) -> io::Result<()> {
         std::fs::create_dir_all(directory)?;
+        open_to_all(directory)?;
         let old = std::fs::read_link(directory.join(DATA)).ok();
         let name = format!("..{}", Timestamp::now().strftime("%Y_%m_%d_%H_%M_%S.%9f"));
         let new = directory.join(&name);
         std::fs::create_dir(&new)?;
+        open_to_all(&new)?;
         for (path, entry) in &self.0 {
             let file = new.join(path);
-            if let Some(parent) = file.parent() {
-                std::fs::create_dir_all(parent)?;
+            for parent in Path::new(path).ancestors().skip(1).filter(|parent| !parent.as_os_str().is_empty()) {
+                std::fs::create_dir_all(new.join(parent))?;
+                open_to_all(&new.join(parent))?;
             }
             // The mode given to open is cut by the umask; a secret must never be readable in between.
             let mut options = std::fs::File::options();
@@ -103,6 +106,11 @@ impl Payload {
     }
 }
 
+/// Whatever the umask is: who may read a file, its own mode tells.
+fn open_to_all(directory: &Path) -> io::Result<()> {
+    std::fs::set_permissions(directory, PermissionsExt::from_mode(0o755))
+}
+
 fn remove_tree(path: &Path) -> io::Result<()> {
     match std::fs::remove_dir_all(path) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
@@ -134,7 +142,10 @@ mod tests {
         };
         let read = |path: &str| std::fs::read_to_string(directory.join(path)).ok();
         let first = payload(&[("a", "1"), ("deep/b", "2")]);
+        std::fs::create_dir(&directory).unwrap();
+        std::fs::set_permissions(&directory, PermissionsExt::from_mode(0o700)).unwrap();
         first.write(&directory, None).unwrap();
+        assert_eq!(std::fs::metadata(&directory).unwrap().permissions().mode() & 0o777, 0o755);
         assert_eq!((read("a").as_deref(), read("deep/b").as_deref()), (Some("1"), Some("2")));
         assert_eq!(std::fs::metadata(directory.join("a")).unwrap().permissions().mode() & 0o777, 0o440);
         let second = payload(&[("a", "3")]);

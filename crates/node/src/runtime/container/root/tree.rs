@@ -69,6 +69,14 @@ impl Tree {
         Ok(())
     }
 
+    /// Mounts something from elsewhere, which this tree does not make read-only, even in the place of what is its own.
+    pub(super) fn cover(&mut self, source: &Path, target: &Path) -> io::Result<()> {
+        bind(source, target)?;
+        self.own.retain(|path| !path.starts_with(target));
+        self.mounts.retain(|mount| !mount.starts_with(target));
+        Ok(())
+    }
+
     fn own_mount(&mut self, target: PathBuf) {
         self.own.retain(|path| !path.starts_with(&target) || *path == target);
         self.own.insert(target.clone());
