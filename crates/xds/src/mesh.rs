@@ -11,7 +11,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use api::NamespacedName;
-use api::istio::{MeshConfig, Object};
+use api::istio::{Action, MeshConfig, MutualTlsMode, Object};
 use api::selector::Labels;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
@@ -104,6 +104,18 @@ impl Mesh {
             labels: node.labels.clone(),
             ports: pod.map(|pod| pod.ports.clone()).unwrap_or_default(),
         }
+    }
+
+    /// The AuthorizationPolicies that hold for a node's workload, with what they do.
+    pub fn authorization_policies(&self, node: &Node) -> Vec<(ObjectRef, Action)> {
+        let policies = self.authorizations.of(&node.namespace, &node.labels);
+        policies.map(|policy| (policy.object.clone(), policy.action)).collect()
+    }
+
+    /// What a node's workload accepts at a port, and the PeerAuthentication that says so, if one does.
+    pub fn accepted(&self, node: &Node, port: u16) -> (MutualTlsMode, Option<ObjectRef>) {
+        let mode = self.peers.of(&node.namespace, &node.labels).at(port);
+        (mode, self.peers.saying(&node.namespace, &node.labels, port))
     }
 
     /// What decides about the calls of a node; nodes of one class share the result of [`crate::outbound`].

@@ -136,7 +136,8 @@ fn versions() -> CommonTlsContext {
 
 fn secret(name: &str, resources: &mut Resources) -> SdsSecretConfig {
     resources.secrets.insert(name.to_owned());
-    SdsSecretConfig { name: name.to_owned(), sds_config: Some(wire::ads()) }
+    let source = if name.starts_with("kubernetes://") { wire::ads() } else { wire::agent() };
+    SdsSecretConfig { name: name.to_owned(), sds_config: Some(source) }
 }
 
 fn validation(sans: Vec<SubjectAltNameMatcher>, authority: SdsSecretConfig) -> ValidationContextType {

@@ -3,15 +3,21 @@
 use std::net::IpAddr;
 
 use api::istio;
+use envoy::envoy::config::core::v3::api_config_source::ApiType;
+use envoy::envoy::config::core::v3::grpc_service::{EnvoyGrpc, TargetSpecifier};
 use envoy::envoy::config::core::v3::{
-    Address, AggregatedConfigSource, ApiVersion, CidrRange, ConfigSource, Metadata, SocketAddress, TransportSocket,
-    address, config_source::ConfigSourceSpecifier, socket_address::PortSpecifier, transport_socket,
+    Address, AggregatedConfigSource, ApiConfigSource, ApiVersion, CidrRange, ConfigSource, GrpcService, Metadata,
+    SocketAddress, TransportSocket, address, config_source::ConfigSourceSpecifier, socket_address::PortSpecifier,
+    transport_socket,
 };
 use envoy::envoy::extensions::transport_sockets::raw_buffer::v3::RawBuffer;
 use envoy::envoy::r#type::matcher::v3::{RegexMatcher, StringMatcher, string_matcher::MatchPattern};
 use ipnet::IpNet;
 use prost::Message;
 use prost_types::{Any, Struct, Value, value};
+
+/// The cluster of a proxy's bootstrap that is the pod's own agent.
+const AGENT: &str = "sds-grpc";
 
 /// A message with the name of its type.
 pub(crate) fn any(name: &str, message: &impl Message) -> Any {
@@ -61,6 +67,20 @@ pub(crate) fn ads() -> ConfigSource {
         config_source_specifier: Some(ConfigSourceSpecifier::Ads(AggregatedConfigSource {})),
         ..ConfigSource::default()
     }
+}
+
+/// Secrets that the pod's own agent serves: it alone has the keys.
+pub(crate) fn agent() -> ConfigSource {
+    let service = EnvoyGrpc { cluster_name: AGENT.to_owned(), ..EnvoyGrpc::default() };
+    let service = GrpcService { target_specifier: Some(TargetSpecifier::EnvoyGrpc(service)), ..GrpcService::default() };
+    let source = ApiConfigSource {
+        api_type: ApiType::Grpc.into(),
+        transport_api_version: ApiVersion::V3.into(),
+        set_node_on_first_message_only: true,
+        grpc_services: vec![service],
+        ..ApiConfigSource::default()
+    };
+    ConfigSource { config_source_specifier: Some(ConfigSourceSpecifier::ApiConfigSource(source)), ..ads() }
 }
 
 pub(crate) fn transport_socket(name: &str, config: Any) -> TransportSocket {

@@ -22,6 +22,7 @@ pub(crate) struct Authorizations {
 /// One policy, translated.
 #[derive(Debug, Clone)]
 pub(crate) struct Authorization {
+    pub(crate) object: ObjectRef,
     selector: Labels,
     pub(crate) action: Action,
     /// Envoy's policies by their ids, each for a rule that connections can be held against.
@@ -40,9 +41,11 @@ impl Authorizations {
             let namespace = object.metadata.namespace.as_str();
             let selector = object.spec.selector.clone().unwrap_or_default().match_labels;
             let scope = (namespace != mesh.root_namespace).then_some(namespace);
-            found.extend(check_selector(&ObjectRef::of(object), "spec.selector", scope, &selector, workloads));
+            let name = ObjectRef::of(object);
+            found.extend(check_selector(&name, "spec.selector", scope, &selector, workloads));
             let (action, policies) = rbac::translate(object, mesh, found);
-            by_namespace.entry(namespace.to_owned()).or_default().push(Authorization { selector, action, policies });
+            let translated = Authorization { object: name, selector, action, policies };
+            by_namespace.entry(namespace.to_owned()).or_default().push(translated);
         }
         Authorizations { root: mesh.root_namespace.clone(), by_namespace }
     }

@@ -13,8 +13,10 @@ use crate::{Code, Diagnostic, ObjectRef};
 /// Every PeerAuthentication, by scope.
 #[derive(Debug, Clone)]
 pub(crate) struct PeerAuthentications {
-    mesh: MutualTlsMode,
-    namespaces: BTreeMap<String, MutualTlsMode>,
+    /// The root namespace's, without a selector.
+    mesh: Option<Arc<Object<PeerAuthentication>>>,
+    /// Those of other namespaces without a selector.
+    namespaces: BTreeMap<String, Arc<Object<PeerAuthentication>>>,
     /// Those with a selector, by namespace, oldest first.
     workloads: BTreeMap<String, Vec<Arc<Object<PeerAuthentication>>>>,
 }
@@ -41,7 +43,7 @@ impl PeerAuthentications {
         workloads: &Workloads,
         found: &mut Vec<Diagnostic>,
     ) -> PeerAuthentications {
-        let mut whole = BTreeMap::<&str, &Arc<Object<PeerAuthentication>>>::new();
+        let mut whole = BTreeMap::<String, Arc<Object<PeerAuthentication>>>::new();
         let mut selected = BTreeMap::<String, Vec<Arc<Object<PeerAuthentication>>>>::new();
         for object in by_age(objects) {
             let (name, namespace) = (ObjectRef::of(object), object.metadata.namespace.as_str());
@@ -60,31 +62,39 @@ impl PeerAuthentications {
             }
             match whole.get(namespace) {
                 Some(older) => found.push(ignored(&name, older)),
-                None => drop(whole.insert(namespace, object)),
+                None => drop(whole.insert(namespace.to_owned(), object.clone())),
             }
         }
-        let mode = |o: &Arc<Object<PeerAuthentication>>| or(o.spec.mtls.mode, MutualTlsMode::Unset);
-        let root = mesh.root_namespace.as_str();
-        PeerAuthentications {
-            mesh: or(whole.remove(root).map_or(MutualTlsMode::Unset, mode), MutualTlsMode::Permissive),
-            namespaces: whole.into_iter().map(|(namespace, o)| (namespace.to_owned(), mode(o))).collect(),
-            workloads: selected,
-        }
+        PeerAuthentications { mesh: whole.remove(&mesh.root_namespace), namespaces: whole, workloads: selected }
     }
 
     /// What workloads of a namespace accept that nothing more specific is said about.
     pub(crate) fn of_namespace(&self, namespace: &str) -> MutualTlsMode {
-        or(self.namespaces.get(namespace).copied().unwrap_or_default(), self.mesh)
+        let mode = |o: Option<&Arc<Object<PeerAuthentication>>>| o.map(|o| o.spec.mtls.mode).unwrap_or_default();
+        or(mode(self.namespaces.get(namespace)), or(mode(self.mesh.as_ref()), MutualTlsMode::Permissive))
     }
 
     /// What a workload accepts.
     pub(crate) fn of(&self, namespace: &str, workload: &Labels) -> PeerModes {
         let outer = self.of_namespace(namespace);
-        let selected = self.workloads.get(namespace).into_iter().flatten();
-        let own = selected.into_iter().find(|o| labels(o).is_some_and(|l| api::istio::includes(workload, l)));
+        let own = self.selecting(namespace, workload);
         let default = own.map_or(outer, |o| or(o.spec.mtls.mode, outer));
         let ports = own.into_iter().flat_map(|o| &o.spec.port_level_mtls);
         PeerModes { default, ports: ports.map(|(port, m)| (*port, or(m.mode, default))).collect() }
+    }
+
+    /// The object that says what a workload accepts at a port.
+    pub(crate) fn saying(&self, namespace: &str, workload: &Labels, port: u16) -> Option<ObjectRef> {
+        let says = |mode: MutualTlsMode| mode != MutualTlsMode::Unset;
+        let own = self.selecting(namespace, workload);
+        let of_port = own.filter(|o| o.spec.port_level_mtls.get(&port).is_some_and(|m| says(m.mode)));
+        let mut levels = [own, self.namespaces.get(namespace), self.mesh.as_ref()].into_iter().flatten();
+        of_port.or_else(|| levels.find(|o| says(o.spec.mtls.mode))).map(|o| ObjectRef::of(o))
+    }
+
+    fn selecting(&self, namespace: &str, workload: &Labels) -> Option<&Arc<Object<PeerAuthentication>>> {
+        let selected = self.workloads.get(namespace).into_iter().flatten();
+        selected.into_iter().find(|o| labels(o).is_some_and(|l| api::istio::includes(workload, l)))
     }
 }
 

@@ -1,7 +1,7 @@
 //! What a workload accepts.
 
 use crate::call::{Caller, arrive, ends_tls as ends_tls_of, proxied, snapshot};
-use crate::world::{assert_found, chains, told};
+use crate::world::{assert_found, chains, node, told, world};
 
 const SLEEP: &str = "spiffe://cluster.local/ns/foo/sa/sleep";
 
@@ -127,6 +127,10 @@ fn the_most_specific_wins_and_unset_inherits() {
     );
     let all = format!("{mesh}{workload}");
     assert!(!is_strict(&all, 9000) && is_strict(&all, 9001) && !is_strict(&all, 9002) && is_strict(&all, 9003));
+    let says = |objects: &str, port| world(objects).accepted(&node("tcp-echo"), port).1.map(|o| o.to_string());
+    assert_eq!(says(&all, 9000).unwrap(), "PeerAuthentication foo/w");
+    assert_eq!(says(&all, 9001).unwrap(), "PeerAuthentication istio-system/default");
+    assert_eq!(says("", 9001), None);
     let elsewhere = peer("default", "bar", "{mtls: {mode: STRICT}}");
     assert!(!is_strict(&elsewhere, 9000));
 }

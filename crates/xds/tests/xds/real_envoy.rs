@@ -16,7 +16,7 @@ use crate::world::{case, cases, told};
 
 /// The resources as what Envoy starts with. What they leave to ADS it would ask for later.
 fn bootstrap(resources: &Resources) -> Bootstrap {
-    let ads = Cluster { name: "ads".to_owned(), ..Cluster::default() };
+    let [ads, agent] = ["ads", "sds-grpc"].map(|name| Cluster { name: name.to_owned(), ..Cluster::default() });
     let service = EnvoyGrpc { cluster_name: ads.name.clone(), ..EnvoyGrpc::default() };
     let source = ApiConfigSource {
         api_type: ApiType::DeltaGrpc.into(),
@@ -31,7 +31,7 @@ fn bootstrap(resources: &Resources) -> Bootstrap {
         node: Some(Node { id: "test".to_owned(), cluster: "test".to_owned(), ..Node::default() }),
         static_resources: Some(StaticResources {
             listeners: resources.listeners.values().cloned().collect(),
-            clusters: resources.clusters.values().cloned().chain([ads]).collect(),
+            clusters: resources.clusters.values().cloned().chain([ads, agent]).collect(),
             ..StaticResources::default()
         }),
         dynamic_resources: Some(DynamicResources { ads_config: Some(source), ..DynamicResources::default() }),
