@@ -7,7 +7,7 @@ use clap::{Args, CommandFactory, Parser, Subcommand};
 use nix::sys::signal::SigSet;
 
 use crate::output::{self, Format};
-use crate::{cluster, down, image, kubeconfig, pilot_agent, run, status, up};
+use crate::{cluster, down, explain, image, kubeconfig, pilot_agent, run, status, up};
 
 /// Exit code of a negative answer: something is not running, not found, not equal.
 pub(crate) const NO: u8 = 1;
@@ -64,6 +64,11 @@ enum Command {
     /// Print the federation's kubeconfig, which has a context for each cluster
     #[command(after_help = "Examples:\n  isthmus kubeconfig > ~/.kube/isthmus\n  isthmus kubeconfig -o json")]
     Kubeconfig(kubeconfig::KubeconfigArgs),
+    /// Say what becomes of a connection from a pod, and which object decides it
+    #[command(after_help = "Examples:\n  isthmus explain deploy/sleep --to tcp-echo --port 9000 -n foo\n  \
+        isthmus explain sleep-7c9f8-x2x1p.foo --to 10.33.0.7 --port 9002 -c c1 -o json\n\n\
+        Exit code: 0 if the connection is let through, 1 if not, 2 if there is no such pod or host")]
+    Explain(explain::ExplainArgs),
     /// List, add and remove the local programs that stand for images
     #[command(
         after_help = "Examples:\n  isthmus image list\n  isthmus image add 'example/web' -- python3 -m http.server 80"
@@ -107,6 +112,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Run(args) => run::run(args),
         Command::Shell(args) => run::shell(args),
         Command::Kubeconfig(args) => kubeconfig::print(args),
+        Command::Explain(args) => explain::explain(args),
         Command::Image(args) => image::image(args),
         Command::Completion { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "isthmus", &mut std::io::stdout());

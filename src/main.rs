@@ -7,6 +7,7 @@
 mod cli;
 mod cluster;
 mod down;
+mod explain;
 mod federation;
 mod image;
 mod kubeconfig;

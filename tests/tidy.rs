@@ -16,7 +16,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("control", &["api", "apiserver", "envoy", "federation", "pki", "xds"]),
     ("envoy", &[]),
     ("federation", &["api"]),
-    ("isthmus", &["api", "apiserver", "control", "node", "pki", "proxy", "samples"]),
+    ("isthmus", &["api", "apiserver", "control", "envoy", "node", "pki", "proxy", "samples", "xds"]),
     ("node", &["api"]),
     ("pki", &["api"]),
     ("proxy", &["envoy", "pki"]),
