@@ -1,4 +1,4 @@
-//! A cluster process that is killed, again and again, while it is written to.
+//! A cluster process that is killed, again and again, while it is written to; and a network process that is.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -152,4 +152,42 @@ fn no_acknowledged_write_is_lost_and_nothing_is_leaked() {
         (now.len() <= processes.len()).then_some(now)
     });
     assert_eq!(now.len(), processes.len(), "before: {processes:#?}\nafter: {now:#?}");
+}
+
+#[test]
+fn the_network_comes_back() {
+    replace_network(Account::current());
+}
+
+#[test]
+fn the_network_of_an_ordinary_user_comes_back() {
+    match Account::ordinary() {
+        Some(account) => replace_network(account),
+        None => testkit::skip("the tests do not run as root, so the current user is an ordinary one"),
+    }
+}
+
+fn replace_network(account: Account) {
+    if !testkit::namespaces() || !testkit::kubectl() {
+        return;
+    }
+    let federation = Federation::up(crate::binary(), account, &["c1"]);
+    let s = federation.session("c1");
+    s.sample("sleep/sleep.yaml");
+    s.sample("tcp-echo/tcp-echo.yaml");
+    s.sh("kubectl wait deployment --all --for=condition=Available --timeout=60s").ok();
+    let asks = "kubectl exec deploy/sleep -c sleep -- sh -c 'echo world | nc -w 5 tcp-echo 9000'";
+    s.until_prints(asks, "hello world");
+    let pods =
+        "kubectl get pods -o jsonpath='{.items[*].metadata.uid} {.items[*].status.containerStatuses[0].restartCount}'";
+    let before = s.sh(pods).ok();
+    let network = || {
+        let lock = std::fs::read(federation.home().join("c1/network.lock")).ok()?;
+        serde_json::from_slice::<serde_json::Value>(&lock).ok()?["pid"].as_i64()
+    };
+    let killed = network().unwrap();
+    kill(Pid::from_raw(killed.try_into().unwrap()), Signal::SIGKILL).unwrap();
+    until("another network process", LIMIT, || network().filter(|pid| *pid != killed));
+    s.until_prints(asks, "hello world");
+    assert_eq!(s.sh(pods).ok(), before, "the pods were attached again, not restarted");
 }

@@ -60,8 +60,7 @@ impl NetworkError {
     /// Tells a kernel without nftables from other failures.
     pub(super) fn nftables(what: &str, source: io::Error) -> NetworkError {
         use nix::libc::{EAFNOSUPPORT, ENOENT, EOPNOTSUPP, EPROTONOSUPPORT};
-        const REMEDY: &str =
-            "sudo modprobe -a nf_tables nft_chain_nat nft_nat nft_masq nft_redir nft_ct nft_numgen nft_hash";
+        const REMEDY: &str = "sudo modprobe -a nf_tables nft_chain_nat nft_nat nft_masq nft_redir nft_ct nft_numgen";
         match source.raw_os_error() {
             Some(ENOENT | EOPNOTSUPP | EPROTONOSUPPORT | EAFNOSUPPORT) => {
                 NetworkError::Missing { what: what.to_owned(), missing: "nf_tables with nat", remedy: REMEDY }

@@ -56,6 +56,8 @@ impl DataType {
     pub(super) const VERDICT: DataType = DataType { kind: 0xffff_ff00, length: 16 };
     /// `ipv4_addr . ipv4_addr`
     pub(super) const ADDRESS_PAIR: DataType = DataType { kind: 7 << 6 | 7, length: 8 };
+    /// `ipv4_addr . integer`
+    pub(super) const ADDRESS_NUMBER: DataType = DataType { kind: 7 << 6 | 4, length: 8 };
     /// `ipv4_addr . inet_service`
     pub(super) const ADDRESS_PORT: DataType = DataType { kind: 7 << 6 | 13, length: 8 };
     /// `ipv4_addr . inet_proto . inet_service`
@@ -212,6 +214,25 @@ impl Batch {
                 a.number(7, value.length);
             }
             a.number(10, id);
+        });
+    }
+
+    /// Adds a map that rules write to, whose elements are forgotten after a time.
+    pub(super) fn add_memory(&mut self, name: &'static str, key: DataType, value: DataType) {
+        const MAP: u32 = 8;
+        const FORGETS: u32 = 0x10;
+        const WRITTEN_BY_RULES: u32 = 0x20;
+        const MOST: u32 = 1 << 20;
+        self.message(Request::NewSet, |a| {
+            a.text(1, TABLE);
+            a.text(2, name);
+            a.number(3, MAP | FORGETS | WRITTEN_BY_RULES);
+            a.number(4, key.kind);
+            a.number(5, key.length);
+            a.number(6, value.kind);
+            a.number(7, value.length);
+            a.nest(9, |a| a.number(1, MOST));
+            a.number(10, 0);
         });
     }
 

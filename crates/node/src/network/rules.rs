@@ -4,6 +4,7 @@
 //! table ip isthmus {
 //!   map services { type ipv4_addr . inet_proto . inet_service : verdict }   what a service answers at : goto its chain
 //!   set hairpin { type ipv4_addr . ipv4_addr }                             an endpoint that reaches itself
+//!   map affinity { type ipv4_addr . integer : ipv4_addr . inet_service }   a client's endpoint of a service, for a time
 //!   chain prerouting, output { nat: ip daddr . meta l4proto . th dport vmap @services }
 //!   chain <namespace>/<service>/<protocol>/<port> { dnat to numgen random mod N map { 0 : ADDRESS . PORT, … } }
 //!   chain guard/<…> { ip saddr RANGE goto <…>; …; drop }                     loadBalancerSourceRanges
@@ -17,6 +18,7 @@
 //! listens there. Established connections keep their way when rules change; connection tracking remembers it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::{Ipv4Addr, SocketAddrV4};
 
 use ipnet::Ipv4Net;
@@ -33,6 +35,7 @@ use super::table::{Backend, BackendName, Frontend, Protocol, Table, Way};
 
 const SERVICES: Set = Set::Named("services");
 const HAIRPIN: Set = Set::Named("hairpin");
+const AFFINITY: &str = "affinity";
 
 pub(super) const PREROUTING: u32 = 0;
 const INPUT: u32 = 1;
@@ -119,7 +122,7 @@ impl Rules {
         let mut sets = 0;
         for (name, backend) in &table.backends {
             let known = before.backends.get(name);
-            let same = known.is_some_and(|k| (&k.endpoints, k.sticky) == (&backend.endpoints, backend.sticky));
+            let same = known.is_some_and(|k| (&k.endpoints, k.affinity) == (&backend.endpoints, backend.affinity));
             if !same {
                 begin_chain(&mut batch, &chain(name), known.is_some());
                 lead_to_endpoints(&mut batch, &chain(name), backend, &mut sets);
@@ -187,6 +190,7 @@ fn add_base(batch: &mut Batch, outer: Ipv4Net) {
     batch.replace_table();
     batch.add_set(SERVICES, DataType::ADDRESS_PROTOCOL_PORT, Some(DataType::VERDICT));
     batch.add_set(HAIRPIN, DataType::ADDRESS_PAIR, None);
+    batch.add_memory(AFFINITY, DataType::ADDRESS_NUMBER, DataType::ADDRESS_PORT);
     let by_service =
         [Load(field::DESTINATION, A), LoadMeta(Meta::Protocol, B), Load(field::PORT, C), GoWhere(SERVICES, A)];
     for (name, number) in [("prerouting", PREROUTING), ("output", OUTPUT)] {
@@ -245,24 +249,61 @@ fn lead_to_endpoints(batch: &mut Batch, chain: &str, backend: &Backend, sets: &m
     use Expression::*;
     const A: Register = Register::FIRST;
     const B: Register = Register::SECOND;
-    if let [only] = backend.endpoints.as_slice() {
+    const C: Register = Register::THIRD;
+    const D: Register = Register::FOURTH;
+    if let (None, [only]) = (backend.affinity, backend.endpoints.as_slice()) {
         let (address, port) = (only.ip().octets(), only.port().to_be_bytes());
         batch.add_rule(chain, &[Constant(&address, A), Constant(&port, B), Redirect(A, B)]);
         return;
     }
+    let values: Vec<_> = backend.endpoints.iter().map(endpoint_value).collect();
+    if backend.affinity.is_some() {
+        lead_to_known_endpoint(batch, chain, backend, &values, sets);
+    }
     *sets += 1;
     let map = Set::Anonymous(*sets);
     batch.add_set(map, DataType::INTEGER, Some(DataType::ADDRESS_PORT));
-    let values: Vec<_> = backend.endpoints.iter().map(endpoint_value).collect();
     // The numbers come from the generator in the machine's own order.
     batch.add_elements(map, (0u32..).zip(&values).map(|(n, value)| (n.to_ne_bytes().to_vec(), Value::Bytes(value))));
     let count = u32::try_from(values.len()).unwrap_or(u32::MAX);
-    let (to, go) = (Translate(map, A, A), Redirect(A, B));
-    if backend.sticky {
-        batch.add_rule(chain, &[Load(field::SOURCE, B), Hash(B, count, A), to, go]);
-    } else {
-        batch.add_rule(chain, &[Random(count, A), to, go]);
+    let number = number(chain);
+    match backend.affinity {
+        None => batch.add_rule(chain, &[Random(count, A), Translate(map, A, A), Redirect(A, B)]),
+        Some(seconds) => {
+            let client = [Load(field::SOURCE, A), Constant(&number, B)];
+            let choose = [Random(count, C), Translate(map, C, C)];
+            let go = [Remember(Set::Named(AFFINITY), A, C, seconds), Redirect(C, D)];
+            batch.add_rule(chain, &[client, choose, go].concat());
+        }
     }
+}
+
+/// Leads a client to the endpoint that it had last, unless that is none any more; then it is forgotten.
+fn lead_to_known_endpoint(batch: &mut Batch, chain: &str, backend: &Backend, endpoints: &[[u8; 8]], sets: &mut u32) {
+    use Expression::*;
+    const A: Register = Register::FIRST;
+    const B: Register = Register::SECOND;
+    const C: Register = Register::THIRD;
+    const D: Register = Register::FOURTH;
+    const MEMORY: Set = Set::Named(AFFINITY);
+    let Some(seconds) = backend.affinity else { return };
+    *sets += 1;
+    let known = Set::Anonymous(*sets);
+    batch.add_set(known, DataType::ADDRESS_PORT, None);
+    batch.add_elements(known, endpoints.iter().map(|endpoint| (endpoint.to_vec(), Value::None)));
+    let number = number(chain);
+    let client = [Load(field::SOURCE, A), Constant(&number, B)];
+    let go = [Translate(MEMORY, A, C), In(known, C), Remember(MEMORY, A, C, seconds), Redirect(C, D)];
+    batch.add_rule(chain, &[&client[..], &go].concat());
+    batch.add_rule(chain, &[&client[..], &[Forget(MEMORY, A)]].concat());
+}
+
+/// Tells services apart in the memory of clients. Two that have the same number share a memory, which does no harm:
+/// only endpoints of the service's own are taken from it.
+fn number(chain: &str) -> [u8; 4] {
+    let mut hasher = DefaultHasher::new();
+    chain.hash(&mut hasher);
+    (hasher.finish() as u32).to_ne_bytes()
 }
 
 /// Where UDP services answer, and their endpoints.

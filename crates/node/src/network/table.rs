@@ -65,8 +65,8 @@ impl fmt::Display for BackendName {
 pub(super) struct Backend {
     /// In order and never empty: a service without endpoints has no backend.
     pub(super) endpoints: Vec<SocketAddrV4>,
-    /// Whether a client stays with its endpoint (`sessionAffinity: ClientIP`).
-    pub(super) sticky: bool,
+    /// For how many seconds after its last connection a client stays with its endpoint (`sessionAffinity: ClientIP`).
+    pub(super) affinity: Option<u64>,
     /// Who may come in by a guarded way (`loadBalancerSourceRanges`), if there is one.
     pub(super) sources: Option<Vec<Ipv4Net>>,
 }
@@ -161,14 +161,22 @@ fn add_service(
             continue;
         }
         let backend = BackendName { service: name.clone(), protocol, port: number };
-        let sticky = spec.session_affinity.as_deref() == Some("ClientIP");
-        table.backends.insert(backend.clone(), Backend { endpoints, sticky, sources: sources.clone() });
+        let affinity = affinity(spec);
+        table.backends.insert(backend.clone(), Backend { endpoints, affinity, sources: sources.clone() });
         let open = inner.iter().map(|address| (*address, number)).chain(node_port).map(|at| (at, false));
         for ((address, port), guarded) in open.chain(balanced().map(|at| (at, sources.is_some()))) {
             let way = || Way { backend: backend.clone(), guarded };
             table.frontends.entry(Frontend { address, protocol, port }).or_insert_with(way);
         }
     }
+}
+
+fn affinity(spec: &ServiceSpec) -> Option<u64> {
+    const DEFAULT: u64 = 10_800;
+    let client_ip = spec.session_affinity_config.as_ref().and_then(|config| config.client_ip.as_ref());
+    let seconds = client_ip.and_then(|client_ip| client_ip.timeout_seconds);
+    let seconds = seconds.and_then(|seconds| u64::try_from(seconds).ok()).unwrap_or(DEFAULT);
+    (spec.session_affinity.as_deref() == Some("ClientIP")).then_some(seconds)
 }
 
 /// The service's load-balancer addresses, as far as they are this cluster's to give.

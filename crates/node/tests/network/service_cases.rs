@@ -10,6 +10,7 @@ use crate::world::{PLAN, Pod, World, index, pod_address, until};
 
 pub(crate) const CASES: &[Case] = &[
     ("a_service_leads_to_its_endpoints", a_service_leads_to_its_endpoints),
+    ("a_client_stays_with_its_endpoint_for_a_time", a_client_stays_with_its_endpoint_for_a_time),
     ("a_service_without_endpoints_refuses", a_service_without_endpoints_refuses),
     ("a_pod_reaches_itself_through_its_service", a_pod_reaches_itself_through_its_service),
     ("established_connections_survive_changes", established_connections_survive_changes),
@@ -70,17 +71,48 @@ fn a_service_leads_to_its_endpoints() {
     heard.sort();
     heard.dedup();
     assert_eq!(heard.len(), 3, "every endpoint has its share: {heard:?}");
+}
 
-    api.set(
-        vec![service("echo", "10.97.0.50", 80, json!({"sessionAffinity": "ClientIP"}))],
-        vec![slice("echo", 9000, &addresses)],
-    );
-    let same = || {
+fn a_client_stays_with_its_endpoint_for_a_time() {
+    let world = World::new();
+    let cluster = world.cluster(1);
+    let api = api(&world, 1);
+    let pods: Vec<Pod> = (5..8).map(|last| world.pod(&cluster, 1, last)).collect();
+    let client = world.pod(&cluster, 1, 9);
+    pods.iter().for_each(|pod| echo(pod, 9000));
+    let mut addresses: Vec<Ipv4Addr> = pods.iter().map(|pod| pod.address).collect();
+    let serve = |seconds: u32, addresses: &[Ipv4Addr]| {
+        let config = json!({"clientIP": {"timeoutSeconds": seconds}});
+        let spec = json!({"sessionAffinity": "ClientIP", "sessionAffinityConfig": config});
+        api.set(vec![service("echo", "10.97.0.50", 80, spec)], vec![slice("echo", 9000, addresses)]);
+    };
+    let only = || {
         let mut heard: Vec<_> = (0..12).map(|_| hears(&client, (SERVICE, 80))).collect();
         heard.dedup();
-        heard.len() == 1
+        heard.pop().flatten().filter(|_| heard.is_empty())
     };
-    until("a client stays with its endpoint", same);
+    serve(10_800, &addresses);
+    until("a client stays with its endpoint", || only().is_some());
+    let first = only().expect("it still does");
+    addresses.retain(|address| address.to_string() != first);
+    serve(10_800, &addresses);
+    until("it moves when the endpoint is gone", || only().is_some_and(|endpoint| endpoint != first));
+    let second = only();
+    addresses = pods.iter().map(|pod| pod.address).collect();
+    serve(10_800, &addresses);
+    let mut last = 9;
+    until("another client gets the one that has come back", || {
+        last += 1;
+        hears(&world.pod(&cluster, 1, last), (SERVICE, 80)).as_ref() == Some(&first)
+    });
+    assert_eq!(only(), second, "others that come do not lead it away");
+
+    serve(1, &addresses);
+    until("a client that was away for longer is led anew", || {
+        let away = std::time::Instant::now();
+        until("the time is over", || away.elapsed() > Duration::from_millis(1200));
+        hears(&client, (SERVICE, 80)) != second
+    });
 }
 
 fn a_service_without_endpoints_refuses() {

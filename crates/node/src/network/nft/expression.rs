@@ -14,6 +14,8 @@ impl Register {
     pub(crate) const SECOND: Register = Register(9);
     /// The third register.
     pub(crate) const THIRD: Register = Register(10);
+    /// The fourth register.
+    pub(crate) const FOURTH: Register = Register(11);
     const VERDICT: u32 = 0;
 }
 
@@ -93,8 +95,11 @@ pub(crate) enum Expression<'a> {
     GoWhere(Set, Register),
     /// Loads a random number below the bound.
     Random(u32, Register),
-    /// Loads a number below the bound that depends on the four bytes of a register alone.
-    Hash(Register, u32, Register),
+    /// Puts an element into the map, for so many seconds from now on: what the first register stands for, and what for.
+    /// An element that is there keeps its value.
+    Remember(Set, Register, Register, u64),
+    /// Takes the element for the eight bytes from the register on out of the map. Holds if there is one.
+    Forget(Set, Register),
     /// Gives the connection another destination: the address and the port in two registers.
     Redirect(Register, Register),
     /// Leads the connection to the port in the register, of this machine itself.
@@ -145,13 +150,15 @@ impl Expression<'_> {
                 a.number(2, bound);
                 a.number(3, RANDOM);
             }),
-            Expression::Hash(from, bound, to) => expression(a, "hash", |a| {
-                a.number(1, from.0);
-                a.number(2, to.0);
-                a.number(3, 4);
-                a.number(4, bound);
-                // A fixed seed, so that a client keeps its endpoint when the rule is made again.
-                a.number(5, 0x6973_7468);
+            Expression::Remember(map, key, value, seconds) => expression(a, "dynset", |a| {
+                const UPDATE: u32 = 1;
+                write_change(a, map, UPDATE, key, value);
+                a.put(6, &seconds.saturating_mul(1000).to_be_bytes());
+            }),
+            Expression::Forget(map, key) => expression(a, "dynset", |a| {
+                const DELETE: u32 = 2;
+                // The kernel wants a value here as well, and does not look at it.
+                write_change(a, map, DELETE, key, key);
             }),
             Expression::Redirect(address, port) => expression(a, "nat", |a| {
                 const DESTINATION: u32 = 1;
@@ -176,6 +183,13 @@ impl Expression<'_> {
 fn expression(attributes: &mut Attributes<'_>, name: &str, fill: impl FnOnce(&mut Attributes<'_>)) {
     attributes.text(1, name);
     attributes.nest(2, fill);
+}
+
+fn write_change(attributes: &mut Attributes<'_>, map: Set, how: u32, key: Register, value: Register) {
+    attributes.text(1, map.name());
+    attributes.number(3, how);
+    attributes.number(4, key.0);
+    attributes.number(5, value.0);
 }
 
 fn write_verdict(attributes: &mut Attributes<'_>, verdict: u32) {
