@@ -75,7 +75,9 @@ pub(super) struct Hop {
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Path {
-    pub(super) endpoint: String,
+    /// None if there is nowhere to go.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) endpoint: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) tls: Option<Tls>,
     #[serde(skip_serializing_if = "Option::is_none")]

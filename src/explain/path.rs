@@ -107,9 +107,9 @@ impl World<'_> {
                 paths
             }
             Outcome::NoEndpoint(cluster) if &*cluster.name == xds::BLACK_HOLE => {
-                vec![self.end(format!("{pod} may call nothing but known services, and none has {to}"))]
+                vec![end(format!("{pod} may call nothing but known services, and none has {to}"))]
             }
-            outcome => vec![self.end(nowhere(outcome, pod))],
+            outcome => vec![end(nowhere(outcome, pod))],
         };
         Ok((Some(hop), paths))
     }
@@ -130,7 +130,10 @@ impl World<'_> {
             EndpointAddress::Ip(address) => self.routed(*address, &Sent { tls, client: Some(client) }),
             EndpointAddress::Name { host, port } => {
                 let reason = format!("it goes to whatever {host} stands for in DNS");
-                Ok(vec![Path { tls: tls.map(tls_of), ..path(format!("{host}:{port}"), Verdict::Allowed, reason) }])
+                Ok(vec![Path {
+                    tls: tls.map(tls_of),
+                    ..path(Some(format!("{host}:{port}")), Verdict::Allowed, reason)
+                }])
             }
         }
     }
@@ -143,7 +146,7 @@ impl World<'_> {
         let name = format!("Service {}", full_name(&service.metadata));
         let ports = service.spec.iter().flat_map(|s| s.ports.iter().flatten());
         let Some(port) = ports.into_iter().find(|p| u16::try_from(p.port) == Ok(address.port())) else {
-            return Ok(vec![self.end(format!("{name} has no port {}", address.port()))]);
+            return Ok(vec![end(format!("{name} has no port {}", address.port()))]);
         };
         let wanted = port.name.as_deref().unwrap_or_default();
         let places: BTreeSet<SocketAddr> = endpoints(self.objects, service)
@@ -151,7 +154,7 @@ impl World<'_> {
             .filter_map(|(address, _, port)| Some(SocketAddr::new(address.parse().ok()?, port)))
             .collect();
         if places.is_empty() {
-            return Ok(vec![self.end(format!("{name} has no endpoint for port {}", address.port()))]);
+            return Ok(vec![end(format!("{name} has no endpoint for port {}", address.port()))]);
         }
         places.into_iter().map(|place| self.arrive(place, sent)).collect()
     }
@@ -162,7 +165,7 @@ impl World<'_> {
         let tls = sent.tls.map(tls_of);
         let Some(pod) = objects.pods.iter().find(|p| ip(p) == Some(address.ip())) else {
             let reason = format!("{} is no pod's, so nothing here decides about it", address.ip());
-            return Ok(Path { tls, ..path(address.to_string(), Verdict::Allowed, reason) });
+            return Ok(Path { tls, ..path(Some(address.to_string()), Verdict::Allowed, reason) });
         };
         let server = Sidecar::of(&self.mesh, pod, &self.certificate)?;
         let destination = Some(self.party(pod, server.is_some()));
@@ -174,7 +177,7 @@ impl World<'_> {
                     None => (Verdict::Allowed, format!("{name} has no sidecar, so nobody asks who calls")),
                     Some(_) => (Verdict::Refused, format!("{name} has no sidecar that could take TLS")),
                 };
-                path(address.to_string(), verdict, reason)
+                path(Some(address.to_string()), verdict, reason)
             }
         };
         Ok(Path { tls, destination, ..end })
@@ -208,7 +211,7 @@ impl World<'_> {
         let end = self.judge(&selection, server, mode, saying, identity.as_deref());
         let end = self.trusted(sent, server).map_or(end, |refusal| refusal);
         self.find(server, None);
-        Path { endpoint: address.to_string(), inbound: Some(hop), ..end }
+        Path { endpoint: Some(address.to_string()), inbound: Some(hop), ..end }
     }
 
     fn judge(
@@ -246,7 +249,7 @@ impl World<'_> {
             }
             outcome => (Verdict::Unreachable, nowhere(outcome, &name), Vec::new()),
         };
-        Path { decided_by: by, ..path(String::new(), verdict, reason) }
+        Path { decided_by: by, ..path(None, verdict, reason) }
     }
 
     /// Why the caller's sidecar does not take the server for whom it expects, if so.
@@ -259,7 +262,7 @@ impl World<'_> {
         let identity = self.identity(pod);
         let known = demands.names.is_empty() || demands.names.iter().any(|name| name.matches(SanKind::Uri, &identity));
         let reason = || format!("the caller does not expect {identity} there");
-        (!known).then(|| path(String::new(), Verdict::Refused, reason()))
+        (!known).then(|| path(None, Verdict::Refused, reason()))
     }
 
     fn source(&self) -> SocketAddr {
@@ -286,11 +289,6 @@ impl World<'_> {
         id.to_string()
     }
 
-    /// The connection goes no further than the caller's side.
-    fn end(&self, reason: String) -> Path {
-        path(self.question.to.to_string(), Verdict::Unreachable, reason)
-    }
-
     /// Keeps what is said about objects that have to do with a side of the connection.
     fn find(&mut self, side: &Sidecar, host: Option<&str>) {
         let config = self.mesh.config();
@@ -307,8 +305,13 @@ impl World<'_> {
     }
 }
 
-fn path(endpoint: String, verdict: Verdict, reason: String) -> Path {
+fn path(endpoint: Option<String>, verdict: Verdict, reason: String) -> Path {
     Path { endpoint, tls: None, destination: None, inbound: None, verdict, reason, decided_by: Vec::new() }
+}
+
+/// The connection goes no further than the caller's side.
+fn end(reason: String) -> Path {
+    path(None, Verdict::Unreachable, reason)
 }
 
 fn hop(selection: &Selection<'_>) -> Hop {

@@ -40,7 +40,7 @@ fn a_call_of_a_service_is_followed_to_its_endpoint() {
     assert_eq!(outbound.cluster.as_deref(), Some("outbound|9000||tcp-echo.foo.svc.cluster.local"));
     let path = &told.paths[0];
     assert!(path.tls.as_ref().unwrap().mutual);
-    assert_eq!(path.endpoint, "10.0.0.2:9000");
+    assert_eq!(path.endpoint.as_deref(), Some("10.0.0.2:9000"));
     let inbound = path.inbound.as_ref().unwrap();
     assert_eq!(inbound.cluster.as_deref(), Some("inbound|9000||"));
     assert_eq!(inbound.notes, ["port 9000 is PERMISSIVE, by default"]);

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::explanation::{Explanation, Hop, Party, Path, Verdict};
+use super::explanation::{Explanation, Hop, Party, Path, Tls, Verdict};
 
 impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -56,15 +56,18 @@ impl fmt::Display for Hop {
     }
 }
 
+impl fmt::Display for Tls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.mutual { "mutual TLS" } else { "TLS" })?;
+        self.server_name.as_ref().map_or(Ok(()), |name| write!(f, " for {name}"))
+    }
+}
+
 impl fmt::Display for Path {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "endpoint  {}", self.endpoint)?;
-        match &self.tls {
-            None => writeln!(f, " in plaintext")?,
-            Some(tls) => {
-                let name = tls.server_name.as_deref().map(|name| format!(" for {name}")).unwrap_or_default();
-                writeln!(f, " in {}TLS{name}", if tls.mutual { "mutual " } else { "" })?;
-            }
+        let tls = self.tls.as_ref().map_or_else(|| "plaintext".to_owned(), ToString::to_string);
+        if let Some(endpoint) = &self.endpoint {
+            writeln!(f, "endpoint  {endpoint} in {tls}")?;
         }
         if let Some(pod) = &self.destination {
             writeln!(f, "          {pod}")?;
