@@ -14,7 +14,7 @@ use xds::{Mesh, ObjectRef, Objects};
 
 use super::explanation::{Destination, Explanation, Hop, Party, Path, Tls, Verdict};
 use super::question::{endpoints, ip};
-use super::sidecar::{Certificate, Sidecar};
+use super::sidecar::{Certificate, Sidecar, lets_in, lets_out};
 
 /// A port that nobody looks at: connections have some source port.
 const SOURCE_PORT: u16 = 40000;
@@ -35,7 +35,8 @@ pub(super) fn explain(objects: &Objects, question: &Question<'_>) -> anyhow::Res
     let certificate = Certificate::new()?;
     let client = Sidecar::of(&mesh, question.from, &certificate)?;
     let mut world = World { objects, mesh, certificate, question, found: BTreeSet::new() };
-    let (outbound, paths) = match &client {
+    let captured = client.as_ref().filter(|_| !lets_out(question.from, question.to.port()));
+    let (outbound, paths) = match captured {
         None => (None, world.directly()?),
         Some(client) => world.through(client)?,
     };
@@ -170,6 +171,10 @@ impl World<'_> {
         let server = Sidecar::of(&self.mesh, pod, &self.certificate)?;
         let destination = Some(self.party(pod, server.is_some()));
         let end = match &server {
+            Some(_) if lets_in(pod, address.port()) => {
+                let reason = format!("connections to port {} go past the pod's sidecar", address.port());
+                path(Some(address.to_string()), Verdict::Allowed, reason)
+            }
             Some(server) => self.inbound(address, sent, server),
             None => {
                 let name = full_name(&pod.metadata);

@@ -17,6 +17,9 @@ use xds::{Diagnostic, Mesh, Node, Resources};
 /// The container that is a sidecar.
 const CONTAINER: &str = "istio-proxy";
 
+/// The ports on which a sidecar itself answers everybody.
+const OWN_PORTS: [u16; 3] = [15020, 15021, 15090];
+
 /// Stands for every certificate: which one a pod has changes nothing, as long as it has one.
 pub(super) struct Certificate {
     chain: String,
@@ -66,6 +69,21 @@ impl Sidecar {
         let diagnostics = resources.diagnostics.into_iter().collect();
         Ok(Some(Sidecar { node, snapshot, diagnostics }))
     }
+}
+
+/// Whether connections to a port of the pod go past its sidecar.
+pub(super) fn lets_in(pod: &Pod, port: u16) -> bool {
+    OWN_PORTS.contains(&port) || is_listed(pod, "traffic.sidecar.istio.io/excludeInboundPorts", port)
+}
+
+/// Whether the pod's connections to a port of others go past its sidecar.
+pub(super) fn lets_out(pod: &Pod, port: u16) -> bool {
+    is_listed(pod, "traffic.sidecar.istio.io/excludeOutboundPorts", port)
+}
+
+fn is_listed(pod: &Pod, annotation: &str, port: u16) -> bool {
+    let list = pod.metadata.annotations.as_ref().and_then(|all| all.get(annotation));
+    list.is_some_and(|list| list.split(',').any(|item| item.trim().parse() == Ok(port)))
 }
 
 fn has_sidecar(pod: &Pod) -> bool {

@@ -106,6 +106,13 @@ fn pods_without_a_sidecar_are_called_in_plaintext() {
 }
 
 #[test]
+fn ports_that_go_past_the_sidecar_are_not_judged() {
+    let deny = policy("{action: DENY, rules: [{}]}");
+    assert_eq!(ask(&deny, "deploy/sleep", "deploy/tcp-echo", 15021).verdict, Verdict::Allowed);
+    assert_eq!(ask(&deny, "deploy/sleep", "deploy/tcp-echo", 15022).verdict, Verdict::Denied);
+}
+
+#[test]
 fn what_is_not_there_is_said() {
     let objects = objects("");
     let missing = |text: &str| question::pod(&objects, text, "foo").unwrap_err();
