@@ -11,8 +11,6 @@ mod loggers;
 mod print;
 mod server;
 mod stats;
-#[cfg(test)]
-mod tests;
 
 use std::borrow::Cow;
 use std::convert::Infallible;
@@ -84,7 +82,7 @@ const ADMIN: &[Page] = &[
     shows("/certs", "print certs on machine", certs::answer),
     shows("/clusters", "upstream cluster status; filter=REGEX, format=json", clusters::answer),
     shows("/config_dump", "dump current configs; resource=FIELD, name_regex=REGEX, include_eds", config_dump::answer),
-    changes("/drain_listeners", "stop accepting connections; inboundonly", server::drain_listeners),
+    changes("/drain_listeners", "stop accepting connections", server::drain_listeners),
     changes("/healthcheck/fail", "cause the server to fail health checks", server::fail),
     changes("/healthcheck/ok", "cause the server to pass health checks", server::pass),
     shows("/help", "print out list of admin commands", |_, _| Answer::text(help())),
@@ -214,3 +212,6 @@ fn answer<B>(proxy: &Proxy, pages: &[Page], request: &Request<B>) -> Answer {
     }
     (page.answer)(proxy, &Query::new(request.uri().query().unwrap_or_default()))
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,9 +3,6 @@
 //! Without a control plane everything goes on as it is. When it is back it is told which versions are in force, and
 //! sends what has changed; nothing that did not change is touched.
 
-#[cfg(test)]
-mod tests;
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 use std::error::Error;
@@ -186,7 +183,9 @@ impl Stream<'_> {
             tracing::warn!("ADS: a response of the type {type_url:?}, which was not asked for, is not read");
             return;
         };
-        let refused = self.proxy.apply(wanted_of(&offer, &self.wanted.borrow()));
+        // What is borrowed must be given back before the update changes what is wanted.
+        let update = wanted_of(&offer, &self.wanted.borrow());
+        let refused = self.proxy.apply(update);
         let rejected: BTreeMap<String, String> =
             refused.into_iter().map(|(name, rejected)| (name, rejected.to_string())).collect();
         tracing::debug!(
@@ -231,3 +230,6 @@ fn send(requests: &Requests, request: DeltaDiscoveryRequest) {
     // It fails only when the stream has ended, which the next response will say.
     let _ = requests.unbounded_send(request);
 }
+
+#[cfg(test)]
+mod tests;

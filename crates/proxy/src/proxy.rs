@@ -5,8 +5,6 @@
 
 mod arrivals;
 mod state;
-#[cfg(test)]
-mod tests;
 
 use std::collections::BTreeSet;
 use std::convert::Infallible;
@@ -208,3 +206,6 @@ impl Proxy {
         self.data_plane.install(state.snapshot().clone())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,16 +1,21 @@
 //! Resources written as YAML, as Envoy's documentation has them.
 
-use std::sync::LazyLock;
+use std::num::NonZeroUsize;
+use std::sync::{Arc, LazyLock};
+use std::time::Duration;
 
 use envoy::TypeUrl;
+use envoy::envoy::config::core::v3::Node;
 use prost::Message;
 use prost_reflect::{DescriptorPool, DynamicMessage};
 use prost_types::Any;
 
+use crate::admin::Loggers;
 use crate::config::Rejected;
-use crate::{Offered, Snapshot, Update};
+use crate::metrics::Workload;
+use crate::{Offered, Options, Proxy, Settings, Snapshot, Update};
 
-static POOL: LazyLock<DescriptorPool> =
+pub(crate) static POOL: LazyLock<DescriptorPool> =
     LazyLock::new(|| DescriptorPool::decode(envoy::DESCRIPTORS).expect("the descriptors are whole"));
 
 /// The message that `yaml` describes.
@@ -60,4 +65,12 @@ pub(crate) fn certificate_secret(name: &str) -> String {
         "name: {name}\ntls_certificate:\n  certificate_chain: {{inline_string: {chain:?}}}\n  \
          private_key: {{inline_string: {key:?}}}\n"
     )
+}
+
+/// A proxy without configuration.
+pub(crate) fn proxy(initial_fetch_timeout: Duration) -> Proxy {
+    let workload = Arc::new(Workload::default());
+    let data_plane = Options { workers: NonZeroUsize::MIN, drain_time: Duration::ZERO, workload };
+    let node = Node { id: "sidecar~10.0.0.1~a.b~b.svc.cluster.local".to_owned(), ..Node::default() };
+    Proxy::start(node, Settings { data_plane, initial_fetch_timeout, loggers: Loggers::new(|_| {}) }).unwrap()
 }

@@ -11,7 +11,16 @@ use super::{Answer, Query};
 use crate::Proxy;
 
 /// The parts of the proxy that log, by Envoy's names for them, with the target of their events.
-const LOGGERS: &[(&str, &str)] = &[("admin", "proxy::admin"), ("config", "proxy::discovery"), ("main", "proxy::proxy")];
+const LOGGERS: &[(&str, &str)] = &[
+    ("admin", "proxy::admin"),
+    ("config", "proxy::discovery"),
+    ("conn_handler", "proxy::worker"),
+    ("connection", "proxy::downstream"),
+    ("file", "proxy::access_log"),
+    ("upstream", "proxy::upstream"),
+];
+/// The logger of everything else.
+const MAIN: &str = "main";
 
 /// Envoy's names of levels, and what they mean here.
 const LEVELS: &[(&str, LevelFilter)] = &[
@@ -58,7 +67,8 @@ impl Loggers {
     /// Loggers that start at the level `info`. `reload` hears what is to be logged, whenever that changes, as
     /// directives such as `info,proxy::admin=debug`.
     pub fn new(reload: impl Fn(&str) + Send + Sync + 'static) -> Loggers {
-        let levels = LOGGERS.iter().map(|(name, _)| (*name, "info")).collect();
+        let names = LOGGERS.iter().map(|(name, _)| *name).chain([MAIN]);
+        let levels = names.map(|name| (name, "info")).collect();
         Loggers { levels: Mutex::new(levels), reload: Box::new(reload) }
     }
 
@@ -105,7 +115,26 @@ impl fmt::Debug for Loggers {
 /// The directives that mean `levels`.
 fn directives(levels: &BTreeMap<&'static str, &'static str>) -> String {
     let filter = |level: &str| LEVELS.iter().find(|(l, _)| *l == level).map_or(LevelFilter::INFO, |(_, f)| *f);
-    let targets = LOGGERS.iter().filter_map(|(name, target)| Some((*target, filter(levels.get(name)?))));
-    let directives: Vec<String> = targets.map(|(target, level)| format!("{target}={level}")).collect();
-    directives.join(",")
+    let of = |name: &str| levels.get(name).map_or(LevelFilter::INFO, |level| filter(level));
+    let targets = LOGGERS.iter().map(|(name, target)| format!(",{target}={}", of(name)));
+    format!("{}{}", of(MAIN), targets.collect::<String>())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+
+    #[test]
+    fn whoever_logs_hears_what_to_log() {
+        let heard = Arc::new(Mutex::new(Vec::new()));
+        let hear = heard.clone();
+        let loggers = Loggers::new(move |directives| hear.lock().unwrap().push(directives.to_owned()));
+        loggers.set(&[(None, "off"), (Some("admin"), "warning")]).unwrap();
+        loggers.set(&[]).unwrap();
+        let heard = heard.lock().unwrap();
+        assert_eq!(heard.len(), 1, "nothing changed the second time");
+        assert!(heard[0].starts_with("off,proxy::admin=warn,proxy::discovery=off,"), "{heard:?}");
+    }
 }

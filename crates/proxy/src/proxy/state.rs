@@ -128,6 +128,11 @@ impl State {
         self.connected = connected;
     }
 
+    #[cfg(test)]
+    pub(crate) fn is_connected(&self) -> bool {
+        self.connected
+    }
+
     /// What the shell counts, in Envoy's names.
     pub(crate) fn samples(&self) -> Vec<Sample> {
         let mut samples = vec![sample("control_plane.connected_state", Kind::Gauge, self.connected.into())];
