@@ -74,7 +74,11 @@ impl<K> Default for Mirror<K> {
 impl<K: Resource> Mirror<K> {
     fn take(&mut self, event: Event<K>) -> bool {
         match event {
-            Event::Init => self.incoming.clear(),
+            Event::Init => {
+                self.incoming.clear();
+                // Only asked for: whether it is answered is not known yet.
+                return false;
+            }
             Event::InitApply(object) => insert(&mut self.incoming, object),
             Event::InitDone => {
                 self.current = std::mem::take(&mut self.incoming);
