@@ -7,7 +7,7 @@ use clap::{Args, CommandFactory, Parser, Subcommand};
 use nix::sys::signal::SigSet;
 
 use crate::output::{self, Format};
-use crate::{cluster, down, explain, image, kubeconfig, pilot_agent, run, status, up};
+use crate::{cluster, down, explain, image, kube_inject, kubeconfig, pilot_agent, run, status, up};
 
 /// Exit code of a negative answer: something is not running, not found, not equal.
 pub(crate) const NO: u8 = 1;
@@ -74,6 +74,10 @@ enum Command {
         after_help = "Examples:\n  isthmus image list\n  isthmus image add 'example/web' -- python3 -m http.server 80"
     )]
     Image(image::ImageArgs),
+    /// Print a manifest with a sidecar in every workload
+    #[command(after_help = "Examples:\n  kubectl apply -f <(isthmus kube-inject -f samples/sleep/sleep.yaml)\n  \
+        cat all.yaml | isthmus kube-inject -f - | kubectl apply -f -")]
+    KubeInject(kube_inject::KubeInjectArgs),
     /// Print a completion script for a shell
     #[command(after_help = "Examples:\n  source <(isthmus completion bash)\n  isthmus completion fish | source")]
     Completion {
@@ -114,6 +118,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Kubeconfig(args) => kubeconfig::print(args),
         Command::Explain(args) => explain::explain(args),
         Command::Image(args) => image::image(args),
+        Command::KubeInject(args) => kube_inject::kube_inject(args),
         Command::Completion { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "isthmus", &mut std::io::stdout());
             Ok(ExitCode::SUCCESS)

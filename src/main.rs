@@ -10,6 +10,7 @@ mod down;
 mod explain;
 mod federation;
 mod image;
+mod kube_inject;
 mod kubeconfig;
 mod output;
 mod pilot_agent;

@@ -3,6 +3,7 @@
 mod access;
 mod crd;
 mod exec;
+mod istio;
 mod objects;
 mod output;
 mod refusals;

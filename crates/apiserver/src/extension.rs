@@ -63,11 +63,22 @@ pub struct Review<'a> {
 /// Changes the object under review, or refuses the write.
 pub type Judge = Arc<dyn Fn(&mut Review<'_>) -> Result<(), ApiError> + Send + Sync>;
 
+/// When a write is reviewed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    /// Before the schema is checked; the object may be completed.
+    Mutating,
+    /// After it: the object is as its kind's schema says. It must not be changed any more. Deletions have no such phase.
+    Validating,
+}
+
 /// Defaults and validates writes to some resources; the first error refuses the write.
 #[derive(Clone)]
 pub struct Admission {
     /// The resources concerned; empty means every resource.
     pub resources: Vec<GroupResource>,
+    /// When it is asked.
+    pub phase: Phase,
     /// Called for each write, in the order of registration, after decoding and pruning.
     pub review: Judge,
 }

@@ -12,7 +12,7 @@ mod protobuf;
 mod schema;
 mod store;
 
-pub use extension::{Admission, Connect, ConnectRequest, Extensions, Judge, Operation, Review, UserInfo};
+pub use extension::{Admission, Connect, ConnectRequest, Extensions, Judge, Operation, Phase, Review, UserInfo};
 pub use http::{ApiServer, Body, Config, InProcess, OpenError};
 pub use kind::{Column, Discovery, Installation, Kind, Names, Registry, Row, ScalePaths, Subresource, Verbs};
 pub use store::{

@@ -29,7 +29,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use api::{ApiError, Cause, GroupResource};
-use apiserver::{Admission, Review};
+use apiserver::{Admission, Phase, Review};
 use field::Field;
 use serde_json::json;
 
@@ -76,7 +76,7 @@ fn on(
     review: impl Fn(&mut Review<'_>) -> Reviewed + Send + Sync + 'static,
 ) -> Admission {
     let resources = resources.iter().map(|resource| GroupResource::new(group, resource)).collect();
-    Admission { resources, review: Arc::new(review) }
+    Admission { resources, phase: Phase::Mutating, review: Arc::new(review) }
 }
 
 /// Refuses the write if anything is wrong with its object.

@@ -10,7 +10,7 @@ use super::metadata;
 use super::object::{is_terminating, meta, metadata_mut};
 use super::query::FieldValidation;
 use super::{Server, namespace};
-use crate::extension::{Operation, Review, UserInfo};
+use crate::extension::{Operation, Phase, Review, UserInfo};
 use crate::kind::Kind;
 use crate::patch;
 
@@ -88,7 +88,7 @@ impl<'a> Draft<'a> {
             fields.remove("status");
         }
         namespace::prepare_new(&call.kind, &mut value);
-        self.review(Operation::Create, None, &mut value, "")?;
+        self.review(Phase::Mutating, Operation::Create, None, &mut value, "")?;
         metadata::start_generation(&call.kind, &mut value);
         self.finish(None, value, "", ownership)
     }
@@ -110,7 +110,7 @@ impl<'a> Draft<'a> {
         if kind.has_status && matches!(subresource, "" | "status") {
             separate_status(old, &mut value, subresource);
         }
-        self.review(Operation::Update, Some(old), &mut value, subresource)?;
+        self.review(Phase::Mutating, Operation::Update, Some(old), &mut value, subresource)?;
         metadata::count_generation(kind, old, &mut value);
         self.finish(Some(old), value, subresource, ownership)
     }
@@ -130,6 +130,8 @@ impl<'a> Draft<'a> {
         if !causes.is_empty() {
             return Err(invalid(kind, meta(&value, "name"), &causes));
         }
+        let operation = if old.is_some() { Operation::Update } else { Operation::Create };
+        self.review(Phase::Validating, operation, old, &mut value, subresource)?;
         self.warnings.extend(definition::review(&self.call.server, kind, old, &mut value)?);
         if ownership == Ownership::Tracked {
             let manager = self.manager(subresource);
@@ -155,13 +157,15 @@ impl<'a> Draft<'a> {
     /// Asks the extensions. `value` is what will be stored.
     pub(super) fn review(
         &mut self,
+        phase: Phase,
         operation: Operation,
         old: Option<&Value>,
         value: &mut Value,
         subresource: &str,
     ) -> Result<(), ApiError> {
         let call = self.call;
-        call.server.review(&call.kind, &call.user, operation, old, value, subresource, self.dry_run, &mut self.warnings)
+        let Draft { dry_run, warnings, .. } = self;
+        call.server.review(&call.kind, &call.user, phase, operation, old, value, subresource, *dry_run, warnings)
     }
 }
 
@@ -181,12 +185,13 @@ impl Manager {
 }
 
 impl Server {
-    /// Runs the admissions that are registered for the kind, in order.
+    /// Runs the admissions that are registered for the kind and the phase, in order.
     #[expect(clippy::too_many_arguments, reason = "they are the fields of a review")]
     pub(super) fn review(
         &self,
         kind: &Kind,
         user: &UserInfo,
+        phase: Phase,
         operation: Operation,
         old: Option<&Value>,
         object: &mut Value,
@@ -197,7 +202,8 @@ impl Server {
         let resource = kind.served_as();
         let (namespace, name) = (meta(object, "namespace").to_owned(), meta(object, "name").to_owned());
         for admission in &self.extensions.admission {
-            if !admission.resources.is_empty() && !admission.resources.contains(&resource) {
+            let concerned = admission.resources.is_empty() || admission.resources.contains(&resource);
+            if !concerned || admission.phase != phase {
                 continue;
             }
             (admission.review)(&mut Review {

@@ -15,7 +15,7 @@ use super::filter::Filter;
 use super::object::{finalizers, is_terminating, list_of_strings, meta, metadata_mut, put};
 use super::query::{self, options_error};
 use super::{Body, Server, answer, definition, list, namespace};
-use crate::extension::{Operation, UserInfo};
+use crate::extension::{Operation, Phase, UserInfo};
 use crate::kind::Kind;
 use crate::store::{Key, Write, WriteError};
 
@@ -107,7 +107,8 @@ impl Server {
             check_preconditions(key, &old, options)?;
             namespace::check_delete(kind, &key.name)?;
             let mut new = old.clone();
-            self.review(kind, user, Operation::Delete, Some(&old), &mut new, "", options.dry_run, warnings)?;
+            let (phase, operation, dry_run) = (Phase::Mutating, Operation::Delete, options.dry_run);
+            self.review(kind, user, phase, operation, Some(&old), &mut new, "", dry_run, warnings)?;
             // Admission decides whether, not how: the state is what it was.
             new.clone_from(&old);
             mark(kind, &mut new, options);

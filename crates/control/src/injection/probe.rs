@@ -37,10 +37,11 @@ pub(super) fn rewrite(pod: &mut Value, annotations: &Annotations<'_>) -> Result<
 
 /// Points one action at `path` of the agent, and gives what it was.
 fn turn(action: &mut Value, path: &str, ports: &Value) -> Option<Value> {
-    let kind = ["httpGet", "tcpSocket", "grpc"].into_iter().find(|kind| action[kind].is_object())?;
+    let kind = ["httpGet", "tcpSocket"].into_iter().find(|kind| action[kind].is_object())?;
     let mut asked = action[kind].clone();
-    // One that names a host is about something else than this pod.
-    if asked["host"].as_str().is_some_and(|host| !host.is_empty()) {
+    // One that names a host is about something else than this pod, and one with TLS is not in plaintext.
+    let text = |field: &str| asked[field].as_str().unwrap_or_default();
+    if !text("host").is_empty() || text("scheme") == "HTTPS" {
         return None;
     }
     let port = number(&asked["port"], ports).filter(|port| *port != u64::from(STATUS_PORT))?;

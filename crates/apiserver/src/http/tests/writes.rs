@@ -259,9 +259,10 @@ async fn a_pod_is_bound_once() {
 
 #[tokio::test]
 async fn admission_changes_refuses_and_warns() {
-    use crate::extension::{Admission, Operation};
+    use crate::extension::{Admission, Operation, Phase};
     let review = Admission {
         resources: vec![api::GroupResource::new("", "configmaps")],
+        phase: Phase::Mutating,
         review: Arc::new(|review| {
             if review.name == "bad" && review.operation == Operation::Create {
                 return Err(api::ApiError::forbidden("", "configmaps", review.name, "no"));
@@ -271,9 +272,20 @@ async fn admission_changes_refuses_and_warns() {
             Ok(())
         }),
     };
-    let api = Harness::with(Extensions { admission: vec![review], ..Extensions::default() }).await;
+    let validation = Admission {
+        resources: Vec::new(),
+        phase: Phase::Validating,
+        review: Arc::new(|review| match review.object["data"]["k"].as_str() {
+            Some("odd") => Err(api::ApiError::bad_request("odd")),
+            _ => Ok(()),
+        }),
+    };
+    let api = Harness::with(Extensions { admission: vec![review, validation], ..Extensions::default() }).await;
     let reply = api.post(CONFIG_MAPS, &config_map("a", &json!({"k": "v"}))).await;
     assert_eq!(reply.warnings(), ["299 - \"careful\""]);
+    assert_eq!(api.post(CONFIG_MAPS, &config_map("b", &json!({"k": "odd"}))).await.message(), "odd");
+    let invalid = api.post(CONFIG_MAPS, &config_map("B", &json!({"k": "odd"}))).await;
+    assert_eq!(invalid.code, 422, "the schema and the name come before validation: {}", invalid.message());
     assert_eq!(reply.expect(201)["data"]["seen"], "Create");
     let patched = api.patch(&format!("{CONFIG_MAPS}/a"), "merge-patch+json", &json!({"data": {"k": "w"}})).await;
     assert_eq!(patched.expect(200)["data"]["seen"], "Update");
