@@ -93,7 +93,11 @@ impl<'a> Cluster<'a> {
         self.write_kubeconfigs()?;
         let mut serving = vec![serve_on(&server, self.host_listener()?, &tls, &stop)];
 
-        let network = ClusterNetwork::open(self.network_config()).await?;
+        let controllers = kube_client(&server, "system:kube-controller-manager");
+        let (network, ()) = tokio::try_join!(
+            async { ClusterNetwork::open(self.network_config()).await.map_err(anyhow::Error::from) },
+            async { control::bootstrap(&control, &controllers).await.map_err(anyhow::Error::from) },
+        )?;
         let mut renewals = network.renewals();
         let mut for_pods = stop.child_token();
         serving.push(serve_on(&server, network.listen_for_pods(POD_API_PORT)?, &tls, &for_pods));
@@ -101,7 +105,6 @@ impl<'a> Cluster<'a> {
         let outer = network.listen_on_outer_loopback(self.member.port)?;
         serving.push(serve_on(&server, outer, &tls, &stop));
 
-        let controllers = kube_client(&server, "system:kube-controller-manager");
         let mut controllers = tokio::spawn(control::run(control, controllers, mesh.clone()));
         let kubelet = kube_client(&server, &format!("system:node:{}-node", self.name));
         let started = Node::start(self.node_config(), network.clone(), kubelet).await?;

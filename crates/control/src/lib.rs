@@ -55,10 +55,14 @@ pub enum DataPlane {
     Envoy(PathBuf),
 }
 
-/// Creates what every cluster has (namespaces, `kubernetes` and `kube-dns` services, bootstrap roles), then runs
-/// every controller and `mesh` until the process ends. An error means that the first of this could not be done.
-pub async fn run(config: Config, client: kube::Client, mesh: ControlPlane) -> Result<(), kube::Error> {
-    bootstrap::run(&config, &client).await?;
+/// Creates what every cluster has: namespaces, `kubernetes` and `kube-dns` services, bootstrap roles, Istio's kinds. To
+/// be awaited before anybody is told that the cluster serves, so that nobody misses a kind.
+pub async fn bootstrap(config: &Config, client: &kube::Client) -> Result<(), kube::Error> {
+    bootstrap::run(config, client).await
+}
+
+/// Runs every controller and `mesh` until the process ends.
+pub async fn run(config: Config, client: kube::Client, mesh: ControlPlane) {
     let (recorder, write) = recorder::Recorder::new(client.clone());
     let engine = engine::Engine::new(config, client.clone(), recorder, mesh);
     let mut tasks = controller::start(&engine).await;
@@ -70,5 +74,4 @@ pub async fn run(config: Config, client: kube::Client, mesh: ControlPlane) -> Re
     {
         std::panic::resume_unwind(panic);
     }
-    Ok(())
 }

@@ -52,14 +52,15 @@ fn istios_kinds_are_explained(s: &Session<'_>) {
     let route = s.sh("kubectl explain vs.spec.http.route").ok();
     assert!(route.contains("destination") && route.contains("Where calls go, by weight."), "{route}");
     let mode = s.sh("kubectl explain pa.spec.mtls.mode --api-version=security.istio.io/v1beta1").ok();
-    assert!(mode.contains("enum: UNSET, DISABLE, PERMISSIVE, STRICT"), "{mode}");
+    assert!(["UNSET", "DISABLE", "PERMISSIVE", "STRICT"].iter().all(|word| mode.contains(word)), "{mode}");
 }
 
 fn fields_that_istio_does_not_have_are_refused(s: &Session<'_>) {
     let apply = |manifest: &str| s.sh_with_input("kubectl apply -f -", manifest.as_bytes()).fails();
     let unknown = apply(&VIRTUAL_SERVICE.replace("gateways:", "gatways:"));
     assert!(unknown.contains("unknown field \"spec.gatways\""), "{unknown}");
-    let mode = "{apiVersion: security.istio.io/v1, kind: PeerAuthentication, metadata: {name: p}, spec: {mtls: {mode: ON}}}";
+    let mode =
+        "{apiVersion: security.istio.io/v1, kind: PeerAuthentication, metadata: {name: p}, spec: {mtls: {mode: ON}}}";
     let unsupported = apply(&mode.replace("ON", "'ON'"));
     assert!(unsupported.contains("spec.mtls.mode: Unsupported value: \"ON\""), "{unsupported}");
 }
@@ -73,14 +74,15 @@ fn what_istio_refuses_is_refused_in_its_words(s: &Session<'_>) {
          bad port (http)",
         s.namespace
     );
-    assert!(refused.starts_with("Error from server: ") && refused.contains(&expected), "{refused}");
+    assert!(refused.contains("Error from server: error when creating") && refused.contains(&expected), "{refused}");
 }
 
 fn manifests_are_given_sidecars(s: &Session<'_>) {
     let isthmus = crate::binary().display();
-    let injected = s.sh(&format!("{isthmus} kube-inject -f samples/tcp-echo/tcp-echo.yaml")).ok();
+    s.write("tcp-echo.yaml", &std::fs::read_to_string("samples/tcp-echo/tcp-echo.yaml").unwrap());
+    let injected = s.sh(&format!("{isthmus} kube-inject -f tcp-echo.yaml")).ok();
     assert_eq!(injected.matches("name: istio-proxy").count(), 1, "{injected}");
-    let applied = format!("bash -c 'kubectl apply --dry-run=server -f <({isthmus} kube-inject -f samples/tcp-echo/tcp-echo.yaml)'");
+    let applied = format!("bash -c 'kubectl apply --dry-run=server -f <({isthmus} kube-inject -f tcp-echo.yaml)'");
     assert_eq!(
         s.sh(&applied).ok(),
         "service/tcp-echo created (server dry run)\ndeployment.apps/tcp-echo created (server dry run)"
@@ -94,7 +96,11 @@ fn manifests_are_given_sidecars(s: &Session<'_>) {
 }
 
 fn the_meshs_configuration_must_be_readable(s: &Session<'_>) {
-    let change = |mesh: &str| format!("kubectl -n istio-system patch configmap istio --dry-run=server -p '{{\"data\":{{\"mesh\":\"{mesh}\"}}}}'");
+    let change = |mesh: &str| {
+        format!(
+            "kubectl -n istio-system patch configmap istio --dry-run=server -p '{{\"data\":{{\"mesh\":\"{mesh}\"}}}}'"
+        )
+    };
     let refused = s.sh(&change("connectTimeout: soon")).fails();
     assert!(refused.contains("data[mesh].connectTimeout: Invalid value: \"soon\" is not a duration"), "{refused}");
     s.sh(&change("accessLogFile: /dev/stdout")).ok();

@@ -71,8 +71,8 @@ impl Cluster {
         let client = Client::new(server.in_process(user), "default");
         let mut tasks = JoinSet::new();
         let mesh = ControlPlane::new();
-        let controllers = control::run(config, client.clone(), mesh.clone());
-        tasks.spawn(async move { controllers.await.expect("the controllers start") });
+        control::bootstrap(&config, &client).await.unwrap();
+        tasks.spawn(control::run(config, client.clone(), mesh.clone()));
         tasks.spawn(run_pods(client.clone()));
         let cluster = Cluster { client, mesh, tasks, directory };
         cluster.until("/api/v1/namespaces/default/serviceaccounts/default", |_| true).await;

@@ -15,7 +15,7 @@ pub(super) fn check(subject: &Subject<'_>, findings: &mut Findings) {
     let selector = &spec["workloadSelector"];
     let both = !selector.is_null() && !spec["endpoints"].is_null();
     findings.refuse_if(both, "only one of WorkloadSelector or Endpoints is allowed in Service Entry");
-    let all = selector.is_object() && !selector["labels"].as_object().is_some_and(|labels| !labels.is_empty());
+    let all = selector.is_object() && selector["labels"].as_object().is_none_or(|labels| labels.is_empty());
     findings.warn_if(
         all,
         "service entry: workload selector specified without labels, will be applied to all services in namespace",

@@ -15,7 +15,7 @@ const UNIX: &str = "unix://";
 pub(super) fn check(subject: &Subject<'_>, findings: &mut Findings) {
     let spec = subject.spec;
     let labels = &spec["workloadSelector"]["labels"];
-    let all = spec["workloadSelector"].is_object() && !labels.as_object().is_some_and(|labels| !labels.is_empty());
+    let all = spec["workloadSelector"].is_object() && labels.as_object().is_none_or(|labels| labels.is_empty());
     findings.warn_if(
         all,
         "sidecar: workload selector specified without labels, will be applied to all services in namespace",
