@@ -6,6 +6,7 @@ mod json;
 mod operator;
 #[cfg(test)]
 mod tests;
+mod writer;
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -13,6 +14,7 @@ use std::time::{Duration, SystemTime};
 
 pub use flags::{Flag, Flags};
 pub use format::Format;
+pub(crate) use writer::{FLUSH_INTERVAL, Lines, LogWriter};
 
 /// What a line can tell of a connection. What is `None` shows as `-` in text and as `null` in JSON.
 #[derive(Clone, Copy)]

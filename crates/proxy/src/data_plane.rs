@@ -1,15 +1,29 @@
 //! The data plane as others see it: it is given snapshots, and tells what it counts.
 
+mod sockets;
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeMap;
+use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
+use tokio::sync::{mpsc, oneshot};
+
 use crate::Snapshot;
+use crate::access_log::LogWriter;
 use crate::config::{Health, Locality};
 use crate::metrics::{Metrics, Workload};
+use crate::prepared::Prepared;
+use crate::upstream::Host;
+use crate::worker::{self, Command, Setup};
+use sockets::Sockets;
 
 /// What a data plane needs to know before it gets its configuration.
 #[derive(Debug, Clone)]
@@ -22,14 +36,36 @@ pub struct Options {
     pub workload: Arc<Workload>,
 }
 
-/// A running data plane; clones are handles to the same one.
+/// A running data plane; clones are handles to the same one. When the last is dropped, every connection ends.
 #[derive(Debug, Clone)]
 pub struct DataPlane(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    metrics: Vec<Arc<Metrics>>,
-    snapshot: Mutex<Arc<Snapshot>>,
+    workers: Vec<WorkerHandle>,
+    state: Mutex<State>,
+    /// Dropped after the workers, so that their last lines are written.
+    _log: LogWriter,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    prepared: Arc<Prepared>,
+    sockets: Sockets,
+    draining: bool,
+}
+
+struct WorkerHandle {
+    commands: Option<mpsc::UnboundedSender<Command>>,
+    metrics: Arc<Metrics>,
+    open: Arc<AtomicU64>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl fmt::Debug for WorkerHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WorkerHandle").field("open", &self.open).finish_non_exhaustive()
+    }
 }
 
 /// A listener that could not have its socket.
@@ -71,43 +107,142 @@ pub struct EndpointState {
 impl DataPlane {
     /// Starts the workers, without listeners.
     pub fn start(options: Options) -> io::Result<DataPlane> {
-        let metrics = (0..options.workers.get()).map(|_| Arc::default()).collect();
-        Ok(DataPlane(Arc::new(Inner { metrics, snapshot: Mutex::default() })))
+        let log = LogWriter::start()?;
+        let mut workers = Vec::new();
+        for number in 0..options.workers.get() {
+            workers.push(WorkerHandle::start(&options, &log, number)?);
+        }
+        Ok(DataPlane(Arc::new(Inner { workers, state: Mutex::default(), _log: log })))
     }
 
     /// Puts a snapshot in force: opens and closes sockets as its listeners need, and drains the connections of filter
     /// chains that are no longer there. Returns the listeners that could not have their socket; they are tried again
     /// with the next snapshot.
     pub fn install(&self, snapshot: Arc<Snapshot>) -> Vec<Unbound> {
-        *self.0.snapshot.lock().unwrap_or_else(PoisonError::into_inner) = snapshot;
-        Vec::new()
+        let mut state = self.state();
+        let prepared = Arc::new(state.prepared.next(snapshot));
+        state.prepared = prepared.clone();
+        let workers = &self.0.workers;
+        let change = match state.draining {
+            true => sockets::Change::default(),
+            false => state.sockets.change(&prepared.snapshot, workers.len()),
+        };
+        let mut opened = change.opened.into_iter();
+        for worker in workers {
+            let opened = opened.next().unwrap_or_default();
+            worker.tell(Command::Install { prepared: prepared.clone(), opened, closed: change.closed.clone() });
+        }
+        change.unbound
     }
 
     /// What each worker counts.
     pub fn metrics(&self) -> Vec<Arc<Metrics>> {
-        self.0.metrics.clone()
+        self.0.workers.iter().map(|w| w.metrics.clone()).collect()
     }
 
     /// The endpoints of each cluster, DNS names resolved.
     pub fn endpoints(&self) -> BTreeMap<Arc<str>, Vec<EndpointState>> {
-        BTreeMap::new()
+        let prepared = self.state().prepared.clone();
+        let endpoints = prepared.clusters().map(|upstream| {
+            let states = upstream.hosts().iter().map(|host| EndpointState::of(host)).collect();
+            (upstream.config.name.clone(), states)
+        });
+        endpoints.collect()
     }
 
     /// Where the listeners with a socket listen, by name; a port of zero in the configuration is a number here.
     pub fn addresses(&self) -> BTreeMap<Arc<str>, SocketAddr> {
-        BTreeMap::new()
+        self.state().sockets.addresses()
     }
 
-    /// Stops to listen. Open connections go on.
-    pub fn drain(&self) {}
+    /// Stops to listen, for good. Open connections go on.
+    pub fn drain(&self) {
+        let mut state = self.state();
+        state.draining = true;
+        state.sockets = Sockets::default();
+        for worker in &self.0.workers {
+            worker.tell(Command::Drain);
+        }
+    }
 
     /// How many connections from downstream are open.
     pub fn connections(&self) -> u64 {
-        0
+        self.0.workers.iter().map(|w| w.open.load(Ordering::Relaxed)).sum()
     }
 
     /// Stops to listen, waits for open connections to end, but no longer than `within`, and ends the workers.
     pub async fn stop(self, within: Duration) {
-        let _ = within;
+        self.drain();
+        let stop = |worker: &WorkerHandle| {
+            let (done, stopped) = oneshot::channel();
+            worker.tell(Command::Stop(within, done));
+            stopped
+        };
+        let stopped: Vec<_> = self.0.workers.iter().map(stop).collect();
+        for worker in stopped {
+            // A worker that is gone already has stopped too.
+            drop(worker.await);
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // A panic elsewhere cannot have left the state half changed: everything in it is replaced as a whole.
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl WorkerHandle {
+    fn start(options: &Options, log: &LogWriter, number: usize) -> io::Result<WorkerHandle> {
+        let (commands, incoming) = mpsc::unbounded_channel();
+        let (ready, started) = std::sync::mpsc::channel();
+        let (metrics, open) = (Arc::<Metrics>::default(), Arc::<AtomicU64>::default());
+        let setup = Setup {
+            metrics: metrics.clone(),
+            workload: options.workload.clone(),
+            drain_time: options.drain_time,
+            lines: log.lines(),
+            open: open.clone(),
+            numbers: (number as u64, options.workers.get() as u64),
+            first: number == 0,
+        };
+        let thread = std::thread::Builder::new()
+            .name(format!("proxy-{number}"))
+            .spawn(move || worker::run(setup, incoming, ready))?;
+        started.recv().unwrap_or_else(|_| Err(io::Error::other("the worker has failed")))?;
+        Ok(WorkerHandle { commands: Some(commands), metrics, open, thread: Some(thread) })
+    }
+
+    fn tell(&self, command: Command) {
+        // A worker ends only when it is told to, and then nothing that follows concerns it.
+        drop(self.commands.as_ref().map(|commands| commands.send(command)));
+    }
+}
+
+impl Drop for WorkerHandle {
+    fn drop(&mut self) {
+        self.commands = None;
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            tracing::error!("a worker has failed");
+        }
+    }
+}
+
+impl EndpointState {
+    fn of(host: &Host) -> EndpointState {
+        let record = &host.record;
+        EndpointState {
+            address: host.address,
+            hostname: host.endpoint.hostname.clone(),
+            weight: host.endpoint.weight.get(),
+            priority: host.priority,
+            locality: host.locality.clone(),
+            health: host.endpoint.health,
+            ejected: record.ejected.load(Ordering::Relaxed),
+            active: record.active.load(Ordering::Relaxed),
+            total: record.total.load(Ordering::Relaxed),
+            failed: record.failed.load(Ordering::Relaxed),
+        }
     }
 }

@@ -11,14 +11,21 @@ pub mod admin;
 pub mod config;
 mod data_plane;
 mod discovery;
+mod downstream;
 pub mod inspect;
 pub mod metrics;
+mod prepared;
 mod proxy;
 pub mod rbac;
+mod relay;
 pub mod select;
 mod snapshot;
+mod stream;
 #[cfg(test)]
 mod tests;
+mod tls;
+mod upstream;
+mod worker;
 
 pub use data_plane::{DataPlane, EndpointState, Options, Unbound};
 pub use proxy::{Proxy, Settings};

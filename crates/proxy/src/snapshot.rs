@@ -17,8 +17,8 @@ use envoy::ads::Offer;
 use prost_types::Any;
 
 use crate::config::{
-    Certificates, Cluster, Discovery, Listener, LoadAssignment, Rejected, Secret, SecretRef, SecretSource, SecretValue,
-    TlsCertificate, TlsSettings, Validation, ValidationContext,
+    Cluster, Discovery, Listener, LoadAssignment, Rejected, Secret, SecretRef, SecretSource, TlsCertificate,
+    TlsSettings, Validation, ValidationContext,
 };
 
 pub use slots::Loaded;
@@ -180,6 +180,11 @@ impl Snapshot {
         self.clusters.get(name)
     }
 
+    /// The secret of this name.
+    pub fn secret(&self, name: &str) -> Option<&Arc<Secret>> {
+        self.secrets.get(name)
+    }
+
     /// The configured endpoints of a cluster: its own, or those of EDS, if they have come.
     pub fn endpoints_of<'a>(&'a self, cluster: &'a Cluster) -> Option<&'a Arc<LoadAssignment>> {
         match &cluster.discovery {
@@ -190,25 +195,14 @@ impl Snapshot {
 
     /// The certificates that a TLS context shows; `None` while the secret is missing or is not a certificate.
     pub fn certificates<'a>(&'a self, settings: &'a TlsSettings) -> Option<&'a [TlsCertificate]> {
-        match &settings.certificates {
-            Certificates::None => Some(&[]),
-            Certificates::Inline(certificates) => Some(certificates),
-            Certificates::Secret(secret) => match &self.secrets.get(&secret.name)?.value {
-                SecretValue::Certificate(certificate) => Some(std::slice::from_ref(certificate)),
-                SecretValue::Validation(_) => None,
-            },
-        }
+        let secret = settings.certificates.secret().and_then(|s| self.secret(&s.name));
+        settings.certificates.with(secret.map(AsRef::as_ref))
     }
 
     /// What a TLS context demands of the peer; `None` while the secret is missing or is not a validation context.
     pub fn validation(&self, validation: &Validation) -> Option<Arc<ValidationContext>> {
-        let own = validation.own.clone().unwrap_or_default();
-        let Some(secret) = &validation.secret else { return Some(own) };
-        match &self.secrets.get(&secret.name)?.value {
-            SecretValue::Validation(added) if validation.own.is_none() => Some(added.clone()),
-            SecretValue::Validation(added) => Some(Arc::new(own.merged(added))),
-            SecretValue::Certificate(_) => None,
-        }
+        let secret = validation.secret.as_ref().and_then(|s| self.secret(&s.name));
+        validation.with(secret.map(AsRef::as_ref))
     }
 
     /// What must be asked for by name, for live and for warming listeners and clusters.

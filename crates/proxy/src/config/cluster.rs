@@ -131,6 +131,11 @@ impl Cluster {
         self.socket_matches.iter().find(matches).map_or((&self.socket, None), |m| (&m.socket, Some(&m.name)))
     }
 
+    /// All sockets: those of the matches in their order, and then the one for all other endpoints.
+    pub fn sockets(&self) -> impl Iterator<Item = &Socket> {
+        self.socket_matches.iter().map(|m| &m.socket).chain([&self.socket])
+    }
+
     /// The endpoints that the cluster itself brings.
     pub fn own_endpoints(&self) -> Option<&Arc<LoadAssignment>> {
         match &self.discovery {
@@ -143,8 +148,7 @@ impl Cluster {
 
     /// The secrets that its TLS contexts name.
     pub fn secrets(&self) -> impl Iterator<Item = &SecretRef> {
-        let sockets = self.socket_matches.iter().map(|m| &m.socket).chain([&self.socket]);
-        let tls = sockets.filter_map(|s| match s {
+        let tls = self.sockets().filter_map(|s| match s {
             Socket::Raw => None,
             Socket::Tls(tls) => Some(tls),
         });

@@ -1,5 +1,6 @@
 //! Filter chains: which connections they take, and what they do with them.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use envoy::envoy::config::listener::v3::filter::ConfigType;
 use envoy::envoy::config::listener::v3::filter_chain_match::ConnectionSourceType;
 use envoy::envoy::extensions::transport_sockets::raw_buffer::v3::RawBuffer;
 use ipnet::IpNet;
+use prost::Message;
 use prost_types::Any;
 
 use super::address::prefixes;
@@ -36,6 +38,8 @@ pub struct FilterChain {
     pub tcp_proxy: TcpProxy,
     /// Opaque facts.
     pub metadata: Metadata,
+    /// A hash of the message that it was made from: a chain of the same listener with the same hash is the same chain.
+    pub fingerprint: u64,
 }
 
 /// The criteria of a chain. An empty list and `None` take everything.
@@ -102,6 +106,8 @@ pub enum SourceType {
 }
 
 pub(super) fn from_message(at: &Path<'_>, message: v3::FilterChain) -> Checked<FilterChain> {
+    let mut hasher = DefaultHasher::new();
+    message.encode_to_vec().hash(&mut hasher);
     fields!(at, message => v3::FilterChain { filter_chain_match, filters, use_proxy_proto, metadata,
         transport_socket, transport_socket_connect_timeout, name });
     at.field("use_proxy_proto").off(use_proxy_proto)?;
@@ -115,6 +121,7 @@ pub(super) fn from_message(at: &Path<'_>, message: v3::FilterChain) -> Checked<F
         rbac,
         tcp_proxy,
         metadata: Metadata::from_message(metadata),
+        fingerprint: hasher.finish(),
     })
 }
 
@@ -217,7 +224,7 @@ fn downstream(at: &Path<'_>, socket: TransportSocket) -> Checked<Option<Arc<Down
     let at = at.field("typed_config");
     match any.type_url.as_str() {
         "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext" => {
-            tls::downstream(&at, at.decode(&any)?).map(|t| Some(Arc::new(t)))
+            tls::downstream(&at, &any).map(|t| Some(Arc::new(t)))
         }
         _ => Err(at.unknown_type(&any)),
     }

@@ -12,10 +12,11 @@ use envoy::envoy::extensions::transport_sockets::tls::v3::downstream_tls_context
     OcspStaplePolicy, SessionTicketKeysType,
 };
 use envoy::envoy::extensions::transport_sockets::tls::v3::tls_parameters::TlsProtocol;
+use prost_types::Any;
 use rustls::{CipherSuite, NamedGroup, ProtocolVersion};
 
 use super::field::{Checked, Path, fields};
-use super::secret::{self, TlsCertificate};
+use super::secret::{self, Secret, SecretValue, TlsCertificate};
 use super::validation::{self, Validation};
 
 /// How long a session may be resumed if the context does not say (Envoy 1.40).
@@ -47,6 +48,8 @@ pub struct DownstreamTls {
     pub tickets: bool,
     /// How long a session may be resumed.
     pub session_timeout: Duration,
+    /// The message that it was made from: contexts of equal messages are one, and share their sessions.
+    pub message: Arc<[u8]>,
 }
 
 /// What TLS contexts of both directions have.
@@ -95,14 +98,32 @@ pub enum SecretSource {
     Cluster(Arc<str>),
 }
 
+impl Certificates {
+    /// The certificates themselves; `None` if they are in a secret that is missing or is something else.
+    pub fn with<'a>(&'a self, secret: Option<&'a Secret>) -> Option<&'a [TlsCertificate]> {
+        match self {
+            Certificates::None => Some(&[]),
+            Certificates::Inline(certificates) => Some(certificates),
+            Certificates::Secret(_) => match &secret?.value {
+                SecretValue::Certificate(certificate) => Some(std::slice::from_ref(certificate)),
+                SecretValue::Validation(_) => None,
+            },
+        }
+    }
+
+    /// The secret that has them.
+    pub fn secret(&self) -> Option<&SecretRef> {
+        match self {
+            Certificates::Secret(secret) => Some(secret),
+            Certificates::None | Certificates::Inline(_) => None,
+        }
+    }
+}
+
 impl TlsSettings {
     /// The secrets that it names.
     pub fn secrets(&self) -> impl Iterator<Item = &SecretRef> {
-        let own = match &self.certificates {
-            Certificates::Secret(secret) => Some(secret),
-            Certificates::None | Certificates::Inline(_) => None,
-        };
-        own.into_iter().chain(&self.validation.secret)
+        self.certificates.secret().into_iter().chain(&self.validation.secret)
     }
 }
 
@@ -125,7 +146,8 @@ pub(super) fn upstream(at: &Path<'_>, message: v3::UpstreamTlsContext) -> Checke
     })
 }
 
-pub(super) fn downstream(at: &Path<'_>, message: v3::DownstreamTlsContext) -> Checked<DownstreamTls> {
+pub(super) fn downstream(at: &Path<'_>, any: &Any) -> Checked<DownstreamTls> {
+    let message: v3::DownstreamTlsContext = at.decode(any)?;
     // A server has one certificate here, so there is nothing to scan; rustls prefers the server's cipher suites.
     fields!(at, message => v3::DownstreamTlsContext { common_tls_context, require_client_certificate, require_sni,
             disable_stateful_session_resumption, session_timeout, ocsp_staple_policy, session_ticket_keys_type }
@@ -166,6 +188,7 @@ pub(super) fn downstream(at: &Path<'_>, message: v3::DownstreamTlsContext) -> Ch
         stateful_resumption: !disable_stateful_session_resumption,
         tickets,
         session_timeout: at.field("session_timeout").duration(session_timeout)?.unwrap_or(SESSION_TIMEOUT),
+        message: any.value.as_slice().into(),
     })
 }
 

@@ -15,6 +15,7 @@ use rustls::pki_types::{CertificateDer, CertificateRevocationListDer};
 
 use super::data_source::pem_items;
 use super::field::{Checked, Path, fields};
+use super::secret::{Secret, SecretValue};
 use super::string_match::StringMatch;
 use super::tls::{SecretRef, secret_ref};
 
@@ -88,6 +89,18 @@ pub enum SanKind {
 }
 
 impl Validation {
+    /// The demands themselves; `None` if they are in a secret that is missing or is something else.
+    pub fn with(&self, secret: Option<&Secret>) -> Option<Arc<ValidationContext>> {
+        if self.secret.is_none() {
+            return Some(self.own.clone().unwrap_or_default());
+        }
+        match (&secret?.value, &self.own) {
+            (SecretValue::Validation(added), Some(own)) => Some(Arc::new(own.merged(added))),
+            (SecretValue::Validation(added), None) => Some(added.clone()),
+            (SecretValue::Certificate(_), _) => None,
+        }
+    }
+
     /// Whether anything is demanded, or will be.
     pub fn is_set(&self) -> bool {
         self.own.is_some() || self.secret.is_some()

@@ -8,29 +8,30 @@ use std::sync::Arc;
 
 use crate::config::{Cluster, Endpoint, Health, LoadAssignment, LocalityEndpoints};
 
-/// The endpoints of a cluster, prepared for choices. It is made anew when endpoints or their health change.
+/// The endpoints of a cluster, prepared for choices. It is made anew when endpoints or their health change. `H` is what
+/// the caller has for an endpoint.
 #[derive(Debug, Clone)]
-pub struct HostSets {
-    priorities: Box<[Priority]>,
+pub struct HostSets<H> {
+    priorities: Box<[Priority<H>]>,
 }
 
 /// The endpoints among which the load balancer chooses for one connection.
 #[derive(Debug, Clone, Copy)]
-pub struct Candidates<'a> {
+pub struct Candidates<'a, H> {
     /// The endpoints; empty if there are none.
-    pub endpoints: &'a [Arc<Endpoint>],
+    pub endpoints: &'a [H],
     /// Whether health was disregarded.
     pub panic: bool,
 }
 
 #[derive(Debug, Clone)]
-struct Priority {
+struct Priority<H> {
     /// The shares of all connections, in percent, that go to the healthy and to the degraded endpoints.
     load: Shares,
     panic: bool,
-    healthy: Hosts,
-    degraded: Hosts,
-    all: Hosts,
+    healthy: Hosts<H>,
+    degraded: Hosts<H>,
+    all: Hosts<H>,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -40,36 +41,57 @@ struct Shares {
 }
 
 /// Endpoints of one priority and health, by locality.
-#[derive(Debug, Clone, Default)]
-struct Hosts {
-    endpoints: Box<[Arc<Endpoint>]>,
+#[derive(Debug, Clone)]
+struct Hosts<H> {
+    endpoints: Box<[H]>,
     /// Where localities are weighted: the end of each in `endpoints`, and the end of its share of the weights.
     localities: Box<[(usize, u64)]>,
 }
 
-impl HostSets {
-    /// Prepares the endpoints of a cluster; `available` says which of them are not out of rotation.
-    pub fn new(cluster: &Cluster, assignment: &LoadAssignment, available: impl Fn(&Endpoint) -> bool) -> HostSets {
-        let health = |e: &Endpoint| if available(e) { e.health } else { Health::Unhealthy };
+impl<H> Default for HostSets<H> {
+    fn default() -> HostSets<H> {
+        HostSets { priorities: Box::default() }
+    }
+}
+
+impl<H> HostSets<H> {
+    /// Prepares the endpoints of a cluster. `host` gives the caller's view of an endpoint at a priority and locality,
+    /// and whether it is not out of rotation.
+    pub fn new(
+        cluster: &Cluster,
+        assignment: &LoadAssignment,
+        host: impl Fn(usize, &LocalityEndpoints, &Arc<Endpoint>) -> (H, bool),
+    ) -> HostSets<H> {
         let factor = assignment.overprovisioning;
-        let weighted = cluster.locality_weighted;
-        let mut priorities: Box<[Priority]> = assignment
-            .priorities
-            .iter()
-            .map(|localities| Priority {
+        let localities_by = cluster.locality_weighted.then_some(factor);
+        let prepare = |(priority, localities): (usize, &[LocalityEndpoints])| {
+            let hosts = |keep: fn(Health) -> bool| {
+                Hosts::new(localities, localities_by, |locality, endpoint| {
+                    let (host, available) = host(priority, locality, endpoint);
+                    keep(if available { endpoint.health } else { Health::Unhealthy }).then_some(host)
+                })
+            };
+            Priority {
                 load: Shares::default(),
                 panic: false,
-                healthy: Hosts::new(localities, weighted.then_some(factor), |e| health(e) == Health::Healthy),
-                degraded: Hosts::new(localities, weighted.then_some(factor), |e| health(e) == Health::Degraded),
-                all: Hosts::new(localities, weighted.then_some(factor), |_| true),
-            })
-            .collect();
+                healthy: hosts(|health| health == Health::Healthy),
+                degraded: hosts(|health| health == Health::Degraded),
+                all: hosts(|_| true),
+            }
+        };
+        let mut priorities: Box<[Priority<H>]> =
+            assignment.priorities.iter().map(AsRef::as_ref).enumerate().map(prepare).collect();
         share(&mut priorities, factor, cluster.panic_threshold);
         HostSets { priorities }
     }
 
+    /// Every endpoint, whatever its health.
+    pub fn all(&self) -> impl Iterator<Item = &H> {
+        self.priorities.iter().flat_map(|p| p.all.endpoints.iter())
+    }
+
     /// The endpoints for a connection, by a random number that is uniform over all of `u64`.
-    pub fn candidates(&self, random: u64) -> Candidates<'_> {
+    pub fn candidates(&self, random: u64) -> Candidates<'_, H> {
         // One number decides twice: its lower half on the priority, its upper half on the locality.
         let (mut percent, upper) = ((random & 0xffff_ffff) % 100, random >> 32);
         for (degraded, priority) in [false, true].into_iter().flat_map(|d| self.priorities.iter().map(move |p| (d, p)))
@@ -90,8 +112,8 @@ impl HostSets {
 }
 
 /// Distributes all connections over the priorities.
-fn share(priorities: &mut [Priority], factor: u32, panic_threshold: f64) {
-    let percent = |part: &Hosts, all: &Hosts| {
+fn share<H>(priorities: &mut [Priority<H>], factor: u32, panic_threshold: f64) {
+    let percent = |part: &Hosts<H>, all: &Hosts<H>| {
         let (part, all) = (part.endpoints.len() as u64, all.endpoints.len().max(1) as u64);
         u32::try_from((u64::from(factor) * part / all).min(100)).unwrap_or(100)
     };
@@ -113,8 +135,8 @@ fn share(priorities: &mut [Priority], factor: u32, panic_threshold: f64) {
 }
 
 /// Where all priorities panic, each gets as much as it has endpoints.
-fn share_by_size(priorities: &mut [Priority]) {
-    let size = |p: &Priority| p.all.endpoints.len();
+fn share_by_size<H>(priorities: &mut [Priority<H>]) {
+    let size = |p: &Priority<H>| p.all.endpoints.len();
     let total: usize = priorities.iter().map(size).sum::<usize>().max(1);
     for priority in priorities.iter_mut() {
         priority.load.healthy = u32::try_from(100 * size(priority) / total).unwrap_or(100);
@@ -123,7 +145,7 @@ fn share_by_size(priorities: &mut [Priority]) {
 }
 
 /// Each priority gets as much as its health allows of what the ones before it left; degraded endpoints come last.
-fn share_by_health(priorities: &mut [Priority], health: &[Shares], total: u32) {
+fn share_by_health<H>(priorities: &mut [Priority<H>], health: &[Shares], total: u32) {
     let mut remaining = 100;
     let mut take = |health: u32| {
         let load = (health * 100).checked_div(total).unwrap_or(0).min(remaining);
@@ -140,7 +162,7 @@ fn share_by_health(priorities: &mut [Priority], health: &[Shares], total: u32) {
 }
 
 /// Gives what rounding lost to the first priority that has anything.
-fn give_remainder(priorities: &mut [Priority]) {
+fn give_remainder<H>(priorities: &mut [Priority<H>]) {
     let given: u32 = priorities.iter().map(|p| p.load.healthy + p.load.degraded).sum();
     let rest = 100_u32.saturating_sub(given);
     if let Some(priority) = priorities.iter_mut().find(|p| p.load.healthy + p.load.degraded > 0) {
@@ -149,15 +171,19 @@ fn give_remainder(priorities: &mut [Priority]) {
     }
 }
 
-impl Hosts {
+impl<H> Hosts<H> {
     /// The endpoints to keep. With `factor`, localities have their weights, which shrink with their health.
-    fn new(localities: &[LocalityEndpoints], factor: Option<u32>, keep: impl Fn(&Endpoint) -> bool) -> Hosts {
+    fn new(
+        localities: &[LocalityEndpoints],
+        factor: Option<u32>,
+        keep: impl Fn(&LocalityEndpoints, &Arc<Endpoint>) -> Option<H>,
+    ) -> Hosts<H> {
         let mut endpoints = Vec::new();
         let mut shares = Vec::new();
         let mut share_end = 0_u64;
         for locality in localities {
             let before = endpoints.len();
-            endpoints.extend(locality.endpoints.iter().filter(|e| keep(e)).cloned());
+            endpoints.extend(locality.endpoints.iter().filter_map(|e| keep(locality, e)));
             let (kept, all) = ((endpoints.len() - before) as u64, locality.endpoints.len().max(1) as u64);
             if let Some(factor) = factor {
                 let available = (u64::from(factor) * kept * 100 / all).min(10_000);
@@ -170,7 +196,7 @@ impl Hosts {
         Hosts { endpoints: endpoints.into(), localities: localities.into() }
     }
 
-    fn choose(&self, random: u64) -> &[Arc<Endpoint>] {
+    fn choose(&self, random: u64) -> &[H] {
         let Some((_, total)) = self.localities.last() else { return &self.endpoints };
         let value = random % (*total).max(1);
         let chosen = self.localities.partition_point(|(_, share_end)| *share_end <= value);

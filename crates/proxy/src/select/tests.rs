@@ -291,7 +291,7 @@ fn spread(cluster: &str, localities: &[&str], out_of_rotation: &[u16]) -> Vec<(u
     let cluster = snapshot.cluster("c").unwrap();
     let port = |address: &str| address.rsplit(':').next().unwrap().parse::<u16>().unwrap();
     let available = |e: &crate::config::Endpoint| !out_of_rotation.contains(&port(&e.address.to_string()));
-    let sets = HostSets::new(cluster, cluster.own_endpoints().unwrap(), available);
+    let sets = HostSets::new(cluster, cluster.own_endpoints().unwrap(), |_, _, e| (e.clone(), available(e)));
     let mut counts = std::collections::BTreeMap::new();
     for random in 0..100_u64 {
         for endpoint in sets.candidates((random * 42_949_671) << 32 | random).endpoints {

@@ -1,0 +1,127 @@
+//! Peers that must not get through, and what is said about them.
+
+use std::io::Write;
+use std::net::SocketAddr;
+
+use testkit::until;
+
+use super::authority::{Ca, Leaf};
+use super::mutual::{CLIENT, SERVER, inbound, outbound};
+use super::{LIMIT, Plane, ask, connect, echo, is_over};
+use crate::metrics::Scope;
+
+/// A client with a bad certificate gets nothing, and the server says why.
+fn refuse_client(leaf: impl Fn(&Ca) -> Leaf, reason: &str) {
+    let ca = Ca::new("mesh");
+    let (server, at) = inbound(&ca, &ca.spiffe(SERVER), "", echo("secret"));
+    let (_client, address) = outbound(&ca, &leaf(&ca), SERVER, at);
+    assert_eq!(ask(address, "x"), "");
+    let line = server.logged("TLS_error");
+    assert!(line.contains(reason), "{line}");
+    assert_eq!(server.number(&Scope::Cluster("app".into()), "upstream_cx_total"), 0);
+}
+
+/// A server with a bad certificate gets nothing, and the client says why.
+fn refuse_server(leaf: impl Fn(&Ca) -> Leaf, reason: &str) {
+    let ca = Ca::new("mesh");
+    let (_server, at) = inbound(&ca, &leaf(&ca), "", echo("secret"));
+    let (client, address) = outbound(&ca, &ca.spiffe(CLIENT), SERVER, at);
+    assert_eq!(ask(address, "x"), "");
+    let line = client.logged("UF,URX");
+    assert!(line.contains(&format!("up: TLS_error:_{reason}")), "{line}");
+}
+
+#[test]
+fn a_certificate_of_another_authority_is_refused() {
+    refuse_client(|_| Ca::new("other").spiffe(CLIENT), "from_an_unknown_authority");
+    refuse_server(|_| Ca::new("other").spiffe(SERVER), "the_peer's_certificate_is_from_an_unknown_authority");
+}
+
+#[test]
+fn an_identity_of_another_trust_domain_is_refused() {
+    let other = "spiffe://elsewhere/ns/foo/sa/sleep";
+    refuse_client(|ca| ca.spiffe(other), "the_peer's_identity_is_not_accepted:_spiffe://elsewhere/ns/foo/sa/sleep");
+    refuse_server(|ca| ca.spiffe(other), "the_peer's_identity_is_not_accepted");
+}
+
+#[test]
+fn a_common_name_is_no_identity() {
+    refuse_client(|ca| ca.common_name(CLIENT), "has_no_identity");
+    refuse_server(|ca| ca.common_name(SERVER), "the_peer's_certificate_has_no_identity");
+}
+
+#[test]
+fn an_expired_certificate_is_refused() {
+    refuse_client(|ca| ca.expired(CLIENT), "the_peer's_certificate_has_expired");
+    refuse_server(|ca| ca.expired(SERVER), "the_peer's_certificate_has_expired");
+}
+
+#[test]
+fn plain_text_to_tls_is_refused() {
+    let ca = Ca::new("mesh");
+    let (server, address) = inbound(&ca, &ca.spiffe(SERVER), "", echo("secret"));
+    let answer = {
+        let mut stream = connect(address);
+        stream.write_all(b"GET / HTTP/1.1\r\n\r\n").unwrap();
+        let mut answer = Vec::new();
+        let _ = std::io::Read::read_to_end(&mut stream, &mut answer);
+        answer
+    };
+    assert!(!answer.windows(6).any(|w| w == b"secret"));
+    server.logged("TLS_error");
+    assert_eq!(server.number(&Scope::Listener("127.0.0.1_0".into()), "ssl.connection_error"), 1);
+}
+
+const ONLY_SLEEP: &str = "{name: rbac, typed_config: {\"@type\": \
+    type.googleapis.com/envoy.extensions.filters.network.rbac.v3.RBAC, stat_prefix: tcp., rules: {policies: \
+    {'ns[foo]-policy[p]-rule[0]': {permissions: [{any: true}], principals: [{authenticated: {principal_name: {exact: \
+    'spiffe://cluster.local/ns/foo/sa/sleep'}}}]}}}, shadow_rules: {action: DENY, policies: {shadow: {permissions: \
+    [{any: true}], principals: [{any: true}]}}}}}, ";
+
+#[test]
+fn who_is_not_allowed_learns_nothing_of_upstream() {
+    let ca = Ca::new("mesh");
+    let (server, at) = inbound(&ca, &ca.spiffe(SERVER), ONLY_SLEEP, echo("secret"));
+    let (_one, allowed) = outbound(&ca, &ca.spiffe(CLIENT), SERVER, at);
+    assert_eq!(ask(allowed, "!"), "secret!");
+    let (_two, denied) = outbound(&ca, &ca.spiffe("spiffe://cluster.local/ns/bar/sa/sleep"), SERVER, at);
+    let mut stream = connect(denied);
+    stream.write_all(b"x").unwrap();
+    assert!(is_over(&mut stream));
+    server.logged("- rbac_access_denied_matched_policy[none]; ");
+    let rbac = |name: &str| server.number(&Scope::Rbac("tcp.".into()), name);
+    assert_eq!((rbac("allowed"), rbac("denied"), rbac("shadow_denied")), (1, 1, 2));
+    assert_eq!(server.number(&Scope::Cluster("app".into()), "upstream_cx_total"), 1);
+}
+
+const NOT_HERE: &str = "{name: rbac, typed_config: {\"@type\": \
+    type.googleapis.com/envoy.extensions.filters.network.rbac.v3.RBAC, stat_prefix: tcp., rules: {action: DENY, \
+    policies: {'ns[foo]-policy[p]-rule[0]': {permissions: [{any: true}], principals: [{any: true}]}}}}}, ";
+
+#[test]
+fn a_denied_connection_is_closed_when_it_says_something() {
+    let mut plane = Plane::start();
+    let address: SocketAddr = plane.cluster("c", &[echo("secret")], "").simple("", NOT_HERE, "c").go();
+    let mut stream = connect(address);
+    until("the connection to be open", LIMIT, || (plane.plane.connections() == 1).then_some(()));
+    assert!(plane.log().is_empty());
+    stream.write_all(b"x").unwrap();
+    assert!(is_over(&mut stream));
+    plane.logged("- rbac_access_denied_matched_policy[ns[foo]-policy[p]-rule[0]]; ");
+}
+
+#[test]
+fn a_secret_that_is_missing_is_named() {
+    let ca = Ca::new("mesh");
+    let (mut server, address) = inbound(&ca, &ca.spiffe(SERVER), "", echo("secret"));
+    let removed = ["default", "ROOTCA"].map(str::to_owned).to_vec();
+    let update = crate::Update { type_url: envoy::TypeUrl::Secret, resources: Vec::new(), removed };
+    server.snapshot = server.snapshot.apply(update).0;
+    server.go();
+    until("connections to be refused for it", LIMIT, || {
+        let mut stream = connect(address);
+        stream.write_all(b"nonsense").unwrap();
+        assert!(is_over(&mut stream));
+        server.log().iter().any(|line| line.contains("_default_and_ROOTCA_have_not_been_supplied")).then_some(())
+    });
+}

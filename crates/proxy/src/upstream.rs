@@ -1,0 +1,242 @@
+//! Clusters at work: their endpoints, limits and TLS contexts, shared by all workers.
+
+mod balance;
+mod connect;
+mod names;
+mod outlier;
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+
+use arc_swap::ArcSwap;
+
+use crate::Snapshot;
+use crate::config::{
+    Cluster, Discovery, Endpoint, EndpointAddress, LoadAssignment, Locality, LocalityEndpoints, Socket, UpstreamTls,
+};
+use crate::select::HostSets;
+use crate::tls::{ClientTls, Secrets};
+
+pub(crate) use connect::{Connected, Establish, connect};
+pub(crate) use names::{is_resolved, resolve};
+
+/// A cluster at work. A change of its configuration, its endpoints or its secrets makes another one, which takes over
+/// what is under way.
+#[derive(Debug)]
+pub(crate) struct Upstream {
+    pub(crate) config: Arc<Cluster>,
+    pub(crate) usage: Arc<Usage>,
+    members: ArcSwap<Members>,
+    /// In the order of [`Cluster::sockets`].
+    transports: Arc<[Transport]>,
+    turn: AtomicUsize,
+}
+
+/// What is under way, in all workers.
+#[derive(Debug, Default)]
+pub(crate) struct Usage {
+    /// Open connections, and those that are being opened.
+    pub(crate) connections: AtomicU32,
+    /// Those that are being opened.
+    pub(crate) pending: AtomicU32,
+    /// What is known of the endpoints.
+    records: Mutex<HashMap<SocketAddr, Arc<HostRecord>>>,
+    /// The cluster as it is now.
+    current: Mutex<Weak<Upstream>>,
+}
+
+/// The endpoints of a cluster, ready for choices.
+#[derive(Debug, Default)]
+struct Members {
+    assignment: Arc<LoadAssignment>,
+    sets: HostSets<Arc<Host>>,
+}
+
+/// An endpoint at an address.
+#[derive(Debug)]
+pub(crate) struct Host {
+    pub(crate) endpoint: Arc<Endpoint>,
+    pub(crate) address: SocketAddr,
+    pub(crate) priority: usize,
+    pub(crate) locality: Locality,
+    pub(crate) record: Arc<HostRecord>,
+    transport: usize,
+}
+
+/// What has become of connections to an address.
+#[derive(Debug, Default)]
+pub(crate) struct HostRecord {
+    pub(crate) active: AtomicU64,
+    pub(crate) total: AtomicU64,
+    pub(crate) failed: AtomicU64,
+    pub(crate) ejected: AtomicBool,
+    failures_in_a_row: AtomicU32,
+    ejections: AtomicU32,
+}
+
+/// How bytes travel to some endpoints.
+#[derive(Debug)]
+pub(crate) enum Transport {
+    Raw,
+    /// The context is made when it is first needed: of a thousand clusters most are never used.
+    Tls {
+        context: Arc<UpstreamTls>,
+        secrets: Secrets,
+        ready: OnceLock<ClientTls>,
+    },
+}
+
+impl Transport {
+    pub(crate) fn tls(&self) -> Option<&ClientTls> {
+        match self {
+            Transport::Raw => None,
+            Transport::Tls { context, secrets, ready } => Some(ready.get_or_init(|| ClientTls::new(context, secrets))),
+        }
+    }
+}
+
+impl Upstream {
+    /// The cluster as it is in `snapshot`; `last` is what it was before, and stays if nothing has changed.
+    pub(crate) fn next(last: Option<&Arc<Upstream>>, config: &Arc<Cluster>, snapshot: &Snapshot) -> Arc<Upstream> {
+        let same = last.filter(|l| Arc::ptr_eq(&l.config, config));
+        let configured = snapshot.endpoints_of(config);
+        let transports = same.filter(|l| l.has_the_secrets_of(snapshot)).map(|l| l.transports.clone());
+        if let (Some(last), Some(_)) = (same, &transports) {
+            let unchanged = match (is_resolved(config), configured) {
+                (true, _) => true,
+                (false, Some(configured)) => Arc::ptr_eq(&last.members.load().assignment, configured),
+                (false, None) => last.members.load().assignment.priorities.is_empty(),
+            };
+            if unchanged {
+                return last.clone();
+            }
+        }
+        // Names that are already resolved stay so until DNS says otherwise.
+        let resolved = last.filter(|l| l.config.discovery == config.discovery && is_resolved(config));
+        let assignment = match resolved {
+            Some(last) => last.members.load().assignment.clone(),
+            None => configured.cloned().unwrap_or_default(),
+        };
+        let upstream = Upstream {
+            config: config.clone(),
+            usage: last.map(|l| l.usage.clone()).unwrap_or_default(),
+            members: ArcSwap::from_pointee(Members::default()),
+            transports: transports.unwrap_or_else(|| transports_of(config, snapshot)),
+            turn: AtomicUsize::new(fastrand::usize(..)),
+        };
+        upstream.replace(assignment);
+        let upstream = Arc::new(upstream);
+        *lock(&upstream.usage.current) = Arc::downgrade(&upstream);
+        upstream
+    }
+
+    fn has_the_secrets_of(&self, snapshot: &Snapshot) -> bool {
+        self.transports.iter().all(|transport| match transport {
+            Transport::Raw => true,
+            Transport::Tls { context, secrets, .. } => secrets.are(&Secrets::of(&context.settings, snapshot)),
+        })
+    }
+
+    /// Whether connections go where they were going before they were captured.
+    pub(crate) fn is_original_destination(&self) -> bool {
+        matches!(self.config.discovery, Discovery::OriginalDst { .. })
+    }
+
+    /// Every endpoint that has an address.
+    pub(crate) fn hosts(&self) -> Vec<Arc<Host>> {
+        self.members.load().sets.all().cloned().collect()
+    }
+
+    pub(crate) fn transport(&self, host: &Host) -> &Transport {
+        self.transports.get(host.transport).unwrap_or(&Transport::Raw)
+    }
+
+    /// The endpoint of an `ORIGINAL_DST` cluster.
+    pub(crate) fn host_at(&self, address: SocketAddr) -> Arc<Host> {
+        let endpoint = Endpoint {
+            address: EndpointAddress::Ip(address),
+            hostname: "".into(),
+            weight: std::num::NonZeroU32::MIN,
+            health: crate::config::Health::Healthy,
+            metadata: crate::config::Metadata::default(),
+        };
+        Arc::new(Host {
+            endpoint: Arc::new(endpoint),
+            address,
+            priority: 0,
+            locality: Locality::default(),
+            record: Arc::default(),
+            transport: self.config.socket_matches.len(),
+        })
+    }
+
+    /// Takes other endpoints, all of them with addresses.
+    pub(crate) fn replace(&self, assignment: Arc<LoadAssignment>) {
+        let mut records = lock(&self.usage.records);
+        let addresses = assignment.endpoints().filter_map(|(_, _, e)| address(e));
+        *records = addresses.map(|address| (address, records.get(&address).cloned().unwrap_or_default())).collect();
+        self.rebuild(assignment, &records);
+    }
+
+    /// Prepares the endpoints that the cluster has now anew, because one was taken out of rotation or came back.
+    fn refresh(&self) {
+        let Some(current) = lock(&self.usage.current).upgrade() else { return };
+        let records = lock(&current.usage.records);
+        let assignment = current.members.load().assignment.clone();
+        current.rebuild(assignment, &records);
+    }
+
+    /// The caller holds the lock, so that two changes at once are not lost.
+    fn rebuild(&self, assignment: Arc<LoadAssignment>, records: &HashMap<SocketAddr, Arc<HostRecord>>) {
+        let host = |priority: usize, locality: &LocalityEndpoints, endpoint: &Arc<Endpoint>| {
+            let address = address(endpoint).expect("endpoints without an address were left out");
+            let record = records.get(&address).cloned().unwrap_or_default();
+            let available = !record.ejected.load(Ordering::Relaxed);
+            let (socket, _) = self.config.socket_for(endpoint);
+            let transport = self.config.sockets().position(|s| std::ptr::eq(s, socket)).unwrap_or_default();
+            let (endpoint, locality) = (endpoint.clone(), locality.locality.clone());
+            (Arc::new(Host { endpoint, address, priority, locality, record, transport }), available)
+        };
+        let sets = HostSets::new(&self.config, &with_addresses_only(&assignment), host);
+        self.members.store(Arc::new(Members { assignment, sets }));
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // A panic elsewhere cannot have left it half changed.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn address(endpoint: &Endpoint) -> Option<SocketAddr> {
+    match endpoint.address {
+        EndpointAddress::Ip(address) => Some(address),
+        EndpointAddress::Name { .. } => None,
+    }
+}
+
+/// The assignment without endpoints whose names have not been resolved.
+fn with_addresses_only(assignment: &Arc<LoadAssignment>) -> Arc<LoadAssignment> {
+    let is_name = |e: &Arc<Endpoint>| address(e).is_none();
+    if !assignment.endpoints().any(|(_, _, e)| is_name(e)) {
+        return assignment.clone();
+    }
+    let mut known = LoadAssignment::clone(assignment);
+    for locality in known.priorities.iter_mut().flat_map(|p| p.iter_mut()) {
+        locality.endpoints = locality.endpoints.iter().filter(|e| !is_name(e)).cloned().collect();
+    }
+    Arc::new(known)
+}
+
+fn transports_of(config: &Cluster, snapshot: &Snapshot) -> Arc<[Transport]> {
+    let transport = |socket: &Socket| match socket {
+        Socket::Raw => Transport::Raw,
+        Socket::Tls(context) => Transport::Tls {
+            context: context.clone(),
+            secrets: Secrets::of(&context.settings, snapshot),
+            ready: OnceLock::new(),
+        },
+    };
+    config.sockets().map(transport).collect()
+}

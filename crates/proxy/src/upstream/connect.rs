@@ -1,0 +1,252 @@
+//! Connections to endpoints.
+
+use std::io;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use socket2::{SockRef, TcpKeepalive};
+use tokio::net::TcpSocket;
+
+use super::balance::Choice;
+use super::{Host, Upstream};
+use crate::access_log::Flag;
+use crate::config::{Cluster, Keepalive};
+use crate::metrics::ClusterStats;
+use crate::stream::Stream;
+use crate::tls::{ClientTls, FailureKind, TlsFailure, as_one_word};
+
+/// A cluster as one worker uses it.
+#[derive(Debug)]
+pub(crate) struct Establish {
+    pub(crate) upstream: Arc<Upstream>,
+    pub(crate) stats: Arc<ClusterStats>,
+}
+
+/// A connection to an endpoint.
+#[derive(Debug)]
+pub(crate) struct Connected {
+    pub(crate) stream: Stream,
+    pub(crate) host: Arc<Host>,
+    pub(crate) local: Option<SocketAddr>,
+    /// The identity that the endpoint has shown.
+    pub(crate) identity: Option<Arc<str>>,
+    /// The identity that it was shown.
+    pub(crate) own_identity: Option<Arc<str>>,
+    /// Counts it for as long as it is there.
+    pub(crate) open: Open,
+}
+
+/// Why there is no connection.
+#[derive(Debug)]
+pub(crate) struct ConnectFailure {
+    pub(crate) flags: &'static [Flag],
+    /// The endpoint that was tried last.
+    pub(crate) host: Option<SocketAddr>,
+    /// What was wrong with it.
+    pub(crate) reason: Option<Arc<str>>,
+}
+
+/// Counts a connection among those that are open.
+#[derive(Debug)]
+pub(crate) struct Open {
+    cluster: Rc<Establish>,
+    host: Arc<Host>,
+}
+
+impl Open {
+    fn new(cluster: &Rc<Establish>, host: &Arc<Host>) -> Open {
+        cluster.stats.cx_total.inc();
+        cluster.stats.cx_active.inc();
+        cluster.upstream.usage.connections.fetch_add(1, Ordering::Relaxed);
+        host.record.total.fetch_add(1, Ordering::Relaxed);
+        host.record.active.fetch_add(1, Ordering::Relaxed);
+        Open { cluster: cluster.clone(), host: host.clone() }
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.cluster.stats.cx_active.dec();
+        self.cluster.stats.cx_destroy.inc();
+        self.cluster.upstream.usage.connections.fetch_sub(1, Ordering::Relaxed);
+        self.host.record.active.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Counts a connection among those that are being opened.
+struct Pending<'a>(&'a Establish);
+
+impl<'a> Pending<'a> {
+    fn new(cluster: &'a Establish) -> Pending<'a> {
+        cluster.stats.pending_active.inc();
+        cluster.upstream.usage.pending.fetch_add(1, Ordering::Relaxed);
+        Pending(cluster)
+    }
+}
+
+impl Drop for Pending<'_> {
+    fn drop(&mut self) {
+        self.0.stats.pending_active.dec();
+        self.0.upstream.usage.pending.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// What went wrong with one attempt.
+enum Attempt {
+    TimedOut,
+    Io(io::Error),
+    Tls(TlsFailure),
+}
+
+/// Connects to one of a cluster's endpoints, in at most so many attempts.
+pub(crate) async fn connect(
+    cluster: &Rc<Establish>,
+    captured: Option<SocketAddr>,
+    attempts: u32,
+) -> Result<Connected, ConnectFailure> {
+    let stats = &cluster.stats;
+    let mut last = ConnectFailure { flags: &[], host: None, reason: None };
+    for _ in 0..attempts {
+        if let Some(flags) = overflow(cluster) {
+            return Err(ConnectFailure { flags, ..last });
+        }
+        let Some(Choice { host, panic }) = cluster.upstream.choose(captured) else {
+            stats.cx_none_healthy.inc();
+            return Err(ConnectFailure { flags: &[Flag::NoHealthyUpstream], ..last });
+        };
+        if panic {
+            stats.lb_healthy_panic.inc();
+        }
+        match connect_to(cluster, &host).await {
+            Ok(connected) => {
+                host.record.succeeded();
+                return Ok(connected);
+            }
+            Err(attempt) => {
+                let reason = count(cluster, &attempt);
+                punish(cluster, &host);
+                last = ConnectFailure { flags: &[], host: Some(host.address), reason: Some(reason) };
+            }
+        }
+    }
+    stats.cx_connect_attempts_exceeded.inc();
+    Err(ConnectFailure { flags: &[Flag::UpstreamConnectionFailure, Flag::UpstreamRetryLimitExceeded], ..last })
+}
+
+/// Whether a circuit breaker is open.
+fn overflow(cluster: &Establish) -> Option<&'static [Flag]> {
+    let (usage, limits) = (&cluster.upstream.usage, &cluster.upstream.config.limits);
+    if usage.connections.load(Ordering::Relaxed) >= limits.max_connections {
+        cluster.stats.cx_overflow.inc();
+        return Some(&[Flag::UpstreamOverflow]);
+    }
+    if usage.pending.load(Ordering::Relaxed) >= limits.max_pending {
+        cluster.stats.pending_overflow.inc();
+        return Some(&[Flag::UpstreamOverflow]);
+    }
+    None
+}
+
+async fn connect_to(cluster: &Rc<Establish>, host: &Arc<Host>) -> Result<Connected, Attempt> {
+    let open = Open::new(cluster, host);
+    let _pending = Pending::new(cluster);
+    let upstream = &cluster.upstream;
+    let attempt = async {
+        let socket = socket(&upstream.config, host.address).map_err(Attempt::Io)?;
+        let socket = socket.connect(host.address).await.map_err(Attempt::Io)?;
+        let local = socket.local_addr().ok();
+        let mut connected = Connected {
+            stream: Stream::new(socket),
+            host: host.clone(),
+            local,
+            identity: None,
+            own_identity: None,
+            open,
+        };
+        if let Some(tls) = upstream.transport(host).tls() {
+            secure(&mut connected, tls).await.map_err(Attempt::Tls)?;
+            cluster.stats.ssl_handshake.inc();
+        }
+        Ok(connected)
+    };
+    tokio::time::timeout(upstream.config.connect_timeout, attempt).await.unwrap_or(Err(Attempt::TimedOut))
+}
+
+fn socket(cluster: &Cluster, address: SocketAddr) -> io::Result<TcpSocket> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    socket.set_nodelay(true)?;
+    if let Some(source) = cluster.source {
+        socket.bind(source)?;
+    }
+    if let Some(keepalive) = cluster.keepalive {
+        SockRef::from(&socket).set_tcp_keepalive(&probes(keepalive))?;
+    }
+    Ok(socket)
+}
+
+fn probes(keepalive: Keepalive) -> TcpKeepalive {
+    let Keepalive { probes, time, interval } = keepalive;
+    let mut set = TcpKeepalive::new();
+    if let Some(time) = time {
+        set = set.with_time(time);
+    }
+    if let Some(interval) = interval {
+        set = set.with_interval(interval);
+    }
+    if let Some(probes) = probes {
+        set = set.with_retries(probes);
+    }
+    set
+}
+
+async fn secure(connected: &mut Connected, tls: &ClientTls) -> Result<(), TlsFailure> {
+    let session = tls.session(connected.host.address.ip())?;
+    let stream = &mut connected.stream;
+    stream.handshake(session).await.map_err(|e| TlsFailure::from(&e))?;
+    let identities = tls.peer_identities(stream.peer_certificates(), stream.is_resumed())?;
+    connected.identity = identities.first().cloned();
+    connected.own_identity = tls.identity().cloned();
+    Ok(())
+}
+
+/// Counts a failure, and says it in words.
+fn count(cluster: &Establish, attempt: &Attempt) -> Arc<str> {
+    let stats = &cluster.stats;
+    stats.cx_connect_fail.inc();
+    match attempt {
+        Attempt::TimedOut => {
+            stats.cx_connect_timeout.inc();
+            as_one_word("connection timeout")
+        }
+        Attempt::Io(e) => as_one_word(&format!("delayed connect error: {}", plain(e))),
+        Attempt::Tls(failure) => {
+            match failure.kind {
+                FailureKind::WrongName => stats.ssl_fail_verify_san.inc(),
+                FailureKind::Untrusted | FailureKind::NoCertificate => stats.ssl_fail_verify_error.inc(),
+                FailureKind::Other => stats.ssl_connection_error.inc(),
+            }
+            failure.reason.clone()
+        }
+    }
+}
+
+/// The kernel's words, without the number that the standard library adds.
+fn plain(e: &io::Error) -> String {
+    let text = e.to_string();
+    text.split_once(" (os error").map_or(text.clone(), |(words, _)| words.to_owned())
+}
+
+/// Takes an endpoint that fails too often out of rotation, and sees to it that it comes back.
+fn punish(cluster: &Rc<Establish>, host: &Arc<Host>) {
+    let Some(time) = cluster.upstream.failed(host) else { return };
+    cluster.stats.ejections_total.inc();
+    cluster.stats.ejections_active.inc();
+    let (cluster, record) = (cluster.clone(), host.record.clone());
+    tokio::task::spawn_local(async move {
+        tokio::time::sleep(time).await;
+        cluster.upstream.readmit(&record);
+        cluster.stats.ejections_active.dec();
+    });
+}

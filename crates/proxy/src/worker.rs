@@ -1,0 +1,265 @@
+//! One thread that carries connections, with a runtime, sockets and counts of its own.
+
+mod accept;
+mod local;
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::io;
+use std::net::TcpListener;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::runtime::{Builder, LocalOptions};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::AbortHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::access_log::{Entry, FLUSH_INTERVAL, Lines};
+use crate::config::{AccessLog, Cluster};
+use crate::metrics::{Metrics, Workload};
+use crate::prepared::Prepared;
+use crate::upstream;
+pub(crate) use local::{Current, LocalChain, LocalListener};
+
+/// How often it is looked whether the last connection has ended.
+const STOP_INTERVAL: Duration = Duration::from_millis(10);
+
+/// What a worker is told.
+#[derive(Debug)]
+pub(crate) enum Command {
+    /// From now on this configuration is in force.
+    Install {
+        prepared: Arc<Prepared>,
+        /// New sockets, by the name of the listener.
+        opened: Vec<(Arc<str>, TcpListener)>,
+        /// Listeners whose sockets are to be closed.
+        closed: Vec<Arc<str>>,
+    },
+    /// Every socket is to be closed.
+    Drain,
+    /// The worker is to end, after its connections, but within the time.
+    Stop(Duration, oneshot::Sender<()>),
+}
+
+/// What a worker is made of.
+#[derive(Debug)]
+pub(crate) struct Setup {
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) workload: Arc<Workload>,
+    pub(crate) drain_time: Duration,
+    pub(crate) lines: Lines,
+    /// Open connections of this worker, for others to read.
+    pub(crate) open: Arc<AtomicU64>,
+    /// The first number for connections, and the step to the next one.
+    pub(crate) numbers: (u64, u64),
+    /// Whether it looks after what is there once for all workers: names to be resolved.
+    pub(crate) first: bool,
+}
+
+/// A worker, on its thread.
+pub(crate) struct Worker {
+    pub(crate) setup: Setup,
+    current: RefCell<Rc<Current>>,
+    /// By listener and fingerprint of the chain: ends the connections of a chain.
+    leases: RefCell<HashMap<(Arc<str>, u64), CancellationToken>>,
+    /// Ends everything.
+    ended: CancellationToken,
+    accepting: RefCell<HashMap<Arc<str>, AbortHandle>>,
+    resolving: RefCell<HashMap<Arc<str>, Resolving>>,
+    last_number: Cell<u64>,
+}
+
+/// A cluster whose names are resolved, and the task that does it.
+type Resolving = (Arc<Cluster>, AbortHandle);
+
+/// Counts a connection for as long as it is there.
+pub(crate) struct Counted(Arc<AtomicU64>);
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Runs a worker on this thread until it is told to stop, or nobody is left to tell it. `ready` learns whether it runs.
+pub(crate) fn run(
+    setup: Setup,
+    mut commands: mpsc::UnboundedReceiver<Command>,
+    ready: std::sync::mpsc::Sender<io::Result<()>>,
+) {
+    let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default());
+    let (outcome, runtime) = match runtime {
+        Ok(runtime) => (Ok(()), Some(runtime)),
+        Err(e) => (Err(e), None),
+    };
+    // If nobody waits any more, there is nobody to send commands either.
+    drop(ready.send(outcome));
+    let Some(runtime) = runtime else { return };
+    let stopped = runtime.block_on(async move {
+        let worker = Rc::new(Worker::new(setup));
+        let mut stopped = None;
+        while let Some(command) = commands.recv().await {
+            match command {
+                Command::Install { prepared, opened, closed } => worker.install(prepared, opened, &closed),
+                Command::Drain => worker.close(None),
+                Command::Stop(within, done) => {
+                    worker.stop(within).await;
+                    stopped = Some(done);
+                    break;
+                }
+            }
+        }
+        worker.setup.lines.flush();
+        stopped
+    });
+    drop(runtime);
+    if let Some(done) = stopped {
+        // Whoever asked for it may have lost patience.
+        let _ = done.send(());
+    }
+}
+
+impl Worker {
+    fn new(setup: Setup) -> Worker {
+        Worker {
+            last_number: Cell::new(setup.numbers.0),
+            setup,
+            current: RefCell::default(),
+            leases: RefCell::default(),
+            ended: CancellationToken::new(),
+            accepting: RefCell::default(),
+            resolving: RefCell::default(),
+        }
+    }
+
+    pub(crate) fn current(&self) -> Rc<Current> {
+        self.current.borrow().clone()
+    }
+
+    fn install(self: &Rc<Worker>, prepared: Arc<Prepared>, opened: Vec<(Arc<str>, TcpListener)>, closed: &[Arc<str>]) {
+        *self.current.borrow_mut() = Rc::new(Current::new(prepared));
+        self.close(Some(closed));
+        for (name, socket) in opened {
+            match tokio::net::TcpListener::from_std(socket) {
+                Ok(socket) => {
+                    let task = tokio::task::spawn_local(accept::accept(self.clone(), name.clone(), socket));
+                    self.accepting.borrow_mut().insert(name, task.abort_handle());
+                }
+                Err(e) => tracing::error!(listener = %name, error = %e, "a socket cannot be watched"),
+            }
+        }
+        self.end_leases();
+        if self.setup.first {
+            self.resolve_names();
+        }
+    }
+
+    /// Closes the sockets of these listeners, or of all.
+    fn close(&self, names: Option<&[Arc<str>]>) {
+        self.accepting.borrow_mut().retain(|name, task| {
+            let keep = names.is_some_and(|names| !names.contains(name));
+            if !keep {
+                task.abort();
+            }
+            keep
+        });
+    }
+
+    /// What ends the connections of a chain.
+    pub(crate) fn lease(&self, listener: &Arc<str>, fingerprint: u64) -> CancellationToken {
+        let mut leases = self.leases.borrow_mut();
+        leases.entry((listener.clone(), fingerprint)).or_insert_with(|| self.ended.child_token()).clone()
+    }
+
+    /// Gives the connections of chains that are no longer there the drain time to end.
+    fn end_leases(&self) {
+        let current = self.current();
+        let snapshot = &current.prepared.snapshot;
+        let drain_time = self.setup.drain_time;
+        self.leases.borrow_mut().retain(|(listener, fingerprint), token| {
+            let chains = snapshot.listener(listener).into_iter().flat_map(|l| l.chains.iter().chain(&l.default_chain));
+            let there = chains.into_iter().any(|c| c.fingerprint == *fingerprint);
+            if !there {
+                let token = token.clone();
+                tokio::task::spawn_local(async move {
+                    tokio::time::sleep(drain_time).await;
+                    token.cancel();
+                });
+            }
+            there
+        });
+    }
+
+    /// Keeps a task for each cluster whose endpoints are names.
+    fn resolve_names(self: &Rc<Worker>) {
+        let current = self.current();
+        let clusters = current.prepared.clusters().filter(|u| upstream::is_resolved(&u.config));
+        let wanted: HashMap<Arc<str>, Arc<Cluster>> =
+            clusters.map(|u| (u.config.name.clone(), u.config.clone())).collect();
+        let mut resolving = self.resolving.borrow_mut();
+        resolving.retain(|name, (cluster, task)| {
+            let keep = wanted.get(name).is_some_and(|w| w.discovery == cluster.discovery);
+            if !keep {
+                task.abort();
+            }
+            keep
+        });
+        for (name, cluster) in wanted {
+            resolving.entry(name.clone()).or_insert_with(|| {
+                let worker = self.clone();
+                let take = move |assignment| match worker.current().prepared.cluster(&name) {
+                    Some(upstream) => {
+                        upstream.replace(assignment);
+                        true
+                    }
+                    None => false,
+                };
+                let task = tokio::task::spawn_local(upstream::resolve(cluster.clone(), take));
+                (cluster, task.abort_handle())
+            });
+        }
+    }
+
+    async fn stop(&self, within: Duration) {
+        self.close(None);
+        let open = || self.setup.open.load(Ordering::Relaxed) > 0;
+        let none_left = async {
+            while open() {
+                tokio::time::sleep(STOP_INTERVAL).await;
+            }
+        };
+        if tokio::time::timeout(within, none_left).await.is_err() {
+            self.ended.cancel();
+            // They write their last lines when they are woken.
+            tokio::time::sleep(STOP_INTERVAL).await;
+        }
+    }
+
+    pub(crate) fn count(&self) -> Counted {
+        self.setup.open.fetch_add(1, Ordering::Relaxed);
+        Counted(self.setup.open.clone())
+    }
+
+    /// The next number of a connection, which no other worker gives out.
+    pub(crate) fn number(&self) -> u64 {
+        let number = self.last_number.get();
+        self.last_number.set(number + self.setup.numbers.1);
+        number
+    }
+
+    /// Writes a connection to those logs that want it.
+    pub(crate) fn log(self: &Rc<Worker>, logs: &[AccessLog], entry: &Entry<'_>) {
+        for log in logs.iter().filter(|log| log.wants(entry.flags)) {
+            if self.setup.lines.add(&log.sink, &log.format, entry) {
+                let worker = self.clone();
+                tokio::task::spawn_local(async move {
+                    tokio::time::sleep(FLUSH_INTERVAL).await;
+                    worker.setup.lines.flush();
+                });
+            }
+        }
+    }
+}
