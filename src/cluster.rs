@@ -21,8 +21,6 @@ use crate::{kubeconfig, output};
 const POD_API_PORT: u16 = 6443;
 /// The port on which sidecars find their configuration and their certificates, as in Istio.
 const MESH_PORT: u16 = 15012;
-/// The names under which they know it.
-const MESH_NAMES: [&str; 2] = ["istiod.istio-system.svc", "istiod.istio-system.svc.cluster.local"];
 
 /// `isthmus internal cluster NAME HOME`: tells its starter one [`Readiness`] line, then serves until SIGTERM.
 pub(crate) fn main(args: &[String]) -> anyhow::Result<ExitCode> {
@@ -89,7 +87,7 @@ impl<'a> Cluster<'a> {
         let control = self.control_config();
         let mesh = ControlPlane::new();
         let server = self.open_server(&control, &node)?;
-        let (tls, mesh_tls) = (self.tls()?, self.mesh_tls()?);
+        let tls = self.tls()?;
         self.write_kubeconfigs()?;
         let mut serving = vec![serve_on(&server, self.host_listener()?, &tls, &stop)];
 
@@ -101,7 +99,7 @@ impl<'a> Cluster<'a> {
         let mut renewals = network.renewals();
         let mut for_pods = stop.child_token();
         serving.push(serve_on(&server, network.listen_for_pods(POD_API_PORT)?, &tls, &for_pods));
-        serving.push(serve_mesh_on(&mesh, network.listen_for_pods(MESH_PORT)?, &mesh_tls, &for_pods));
+        serving.push(serve_mesh_on(&mesh, network.listen_for_pods(MESH_PORT)?, &for_pods));
         let outer = network.listen_on_outer_loopback(self.member.port)?;
         serving.push(serve_on(&server, outer, &tls, &stop));
 
@@ -123,7 +121,7 @@ impl<'a> Cluster<'a> {
                     for_pods.cancel();
                     for_pods = stop.child_token();
                     serving.push(serve_on(&server, network.listen_for_pods(POD_API_PORT)?, &tls, &for_pods));
-                    serving.push(serve_mesh_on(&mesh, network.listen_for_pods(MESH_PORT)?, &mesh_tls, &for_pods));
+                    serving.push(serve_mesh_on(&mesh, network.listen_for_pods(MESH_PORT)?, &for_pods));
                 }
             }
         };
@@ -155,11 +153,6 @@ impl<'a> Cluster<'a> {
         let ips = [Ipv4Addr::LOCALHOST, plan.kubernetes_service(index), plan.pod_gateway(index)];
         let server = self.keys.authority.issue_server(&names, &ips.map(Into::into))?;
         Ok(pki::server_config(&server, self.keys.authority.certificate_pem())?)
-    }
-
-    fn mesh_tls(&self) -> anyhow::Result<Arc<rustls::ServerConfig>> {
-        let server = self.keys.mesh.issue_server(&MESH_NAMES)?;
-        Ok(pki::server_config(&server, self.keys.mesh.root_bundle_pem())?)
     }
 
     fn write_kubeconfigs(&self) -> anyhow::Result<()> {
@@ -234,11 +227,10 @@ fn serve_on(
 fn serve_mesh_on(
     mesh: &ControlPlane,
     listener: TcpListener,
-    tls: &Arc<rustls::ServerConfig>,
     stop: &CancellationToken,
 ) -> JoinHandle<std::io::Result<()>> {
-    let (mesh, tls, stop) = (mesh.clone(), tls.clone(), stop.clone());
-    tokio::spawn(async move { mesh.serve(listener, tls, stop).await })
+    let (mesh, stop) = (mesh.clone(), stop.clone());
+    tokio::spawn(async move { mesh.serve(listener, stop).await })
 }
 
 /// The API as one of the cluster's own components, without a socket.
@@ -273,7 +265,6 @@ fn connection(node: Arc<OnceLock<Node>>, subresource: &'static str) -> ((GroupRe
 /// The cluster's lasting keys.
 struct Keys {
     authority: pki::Authority,
-    mesh: pki::MeshAuthority,
     tokens: Arc<pki::TokenKey>,
 }
 
@@ -282,23 +273,18 @@ impl Keys {
         use std::os::unix::fs::DirBuilderExt;
         std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
         let (certificate, key, tokens) = (dir.join("ca.crt"), dir.join("ca.key"), dir.join("token.key"));
-        let (mesh_certificate, mesh_key) = (dir.join("mesh-ca.crt"), dir.join("mesh-ca.key"));
         // The last file written tells that all of them were.
         if tokens.exists() {
             let read =
                 |path: &Path| std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()));
             let authority = pki::Authority::load(&read(&certificate)?, &read(&key)?)?;
-            let mesh = pki::MeshAuthority::load(&read(&mesh_certificate)?, &read(&mesh_key)?)?;
-            return Ok(Keys { authority, mesh, tokens: Arc::new(pki::TokenKey::load(&read(&tokens)?)?) });
+            return Ok(Keys { authority, tokens: Arc::new(pki::TokenKey::load(&read(&tokens)?)?) });
         }
         let authority = pki::Authority::generate(&format!("isthmus-{cluster}"))?;
-        let mesh = pki::MeshAuthority::generate("cluster.local")?;
         let token_key = pki::TokenKey::generate()?;
         write_atomically(&certificate, authority.certificate_pem().as_bytes())?;
         write_atomically(&key, authority.key_pem().as_bytes())?;
-        write_atomically(&mesh_certificate, mesh.certificate_pem().as_bytes())?;
-        write_atomically(&mesh_key, mesh.key_pem().as_bytes())?;
         write_atomically(&tokens, token_key.key_pem().as_bytes())?;
-        Ok(Keys { authority, mesh, tokens: Arc::new(token_key) })
+        Ok(Keys { authority, tokens: Arc::new(token_key) })
     }
 }

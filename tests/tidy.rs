@@ -10,13 +10,14 @@ use serde_json::Value;
 /// Which crates of this workspace each may use. A new crate forbids a dependency, fences generated code, is a binary,
 /// or is for development only; otherwise it is a module.
 const MAY_USE: &[(&str, &[&str])] = &[
+    ("agent", &["envoy", "pki", "proxy"]),
     ("api", &[]),
     ("apiserver", &["api", "pki"]),
     ("bench", &["testkit"]),
     ("control", &["api", "apiserver", "envoy", "federation", "pki", "xds"]),
     ("envoy", &[]),
     ("federation", &["api"]),
-    ("isthmus", &["api", "apiserver", "control", "envoy", "node", "pki", "proxy", "samples", "xds"]),
+    ("isthmus", &["agent", "api", "apiserver", "control", "envoy", "node", "pki", "proxy", "samples", "xds"]),
     ("node", &["api"]),
     ("pki", &["api"]),
     ("proxy", &["envoy", "pki"]),

@@ -1,7 +1,7 @@
-//! Compiles Envoy's xDS v3 protobufs.
+//! Compiles Envoy's xDS v3 protobufs, and those of `proto/`.
 //!
-//! The `.proto` files are not in this repository: the package `envoy-types` carries all of them, and this script finds
-//! it through `cargo metadata`. Types are generated with ordered maps, so that equal messages encode to equal bytes.
+//! Envoy's `.proto` files are not in this repository: the package `envoy-types` carries all of them, and this script
+//! finds it through `cargo metadata`. Types are generated with ordered maps, so that equal messages encode to equal bytes.
 
 use std::collections::BTreeSet;
 use std::error::Error;
@@ -29,7 +29,11 @@ const ROOTS: &[&str] = &[
     "envoy/extensions/transport_sockets/tls/v3/tls_spiffe_validator_config.proto",
     "envoy/service/discovery/v3/ads.proto",
     "envoy/service/secret/v3/sds.proto",
+    "istio/v1/auth/certificate.proto",
 ];
+
+/// The tree of those that are in this repository.
+const OWN: &str = "proto";
 
 /// The trees inside the package; an import is relative to one of them.
 const TREES: &[&str] = &[
@@ -46,10 +50,13 @@ const TREES: &[&str] = &[
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed=build.rs");
     println!("cargo::rerun-if-changed=Cargo.toml");
+    println!("cargo::rerun-if-changed={OWN}");
     let out = PathBuf::from(std::env::var("OUT_DIR")?);
     let sources = out.join("proto");
     unpack(&envoy_types()?, &sources)?;
-    let descriptors = protox::Compiler::new([&sources])?.include_imports(true).open_files(ROOTS)?.file_descriptor_set();
+    let own = Path::new(OWN);
+    let descriptors =
+        protox::Compiler::new([&*sources, own])?.include_imports(true).open_files(ROOTS)?.file_descriptor_set();
     fs::write(out.join("descriptors.bin"), prost::Message::encode_to_vec(&descriptors))?;
     tonic_prost_build::configure()
         .btree_map(".")

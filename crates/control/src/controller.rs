@@ -11,6 +11,7 @@ mod replica_set;
 mod scheduler;
 
 use api::NamespacedName;
+use futures::StreamExt as _;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod};
 use kube::ResourceExt;
 use kube::api::{Api, PartialObjectMeta};
@@ -159,17 +160,24 @@ fn watch_cluster(engine: &Engine, queues: &Queues, tasks: &mut JoinSet<()>) {
             queue.add(NamespacedName::new("", account.namespace().unwrap_or_default()));
         }
     });
-    let queue = queues.furnish.clone();
-    let api: Api<PartialObjectMeta<ConfigMap>> = Api::all(engine.client.clone());
-    tasks.spawn(async move {
-        let fields = format!("metadata.name={}", account::ROOT_CA);
-        feed::follow(api, &fields, |step| {
-            if let Step::Applied(map) | Step::Deleted(map) = step {
-                queue.add(NamespacedName::new("", map.namespace().unwrap_or_default()));
-            }
-        })
-        .await;
-    });
+    for name in [account::ROOT_CA, account::MESH_ROOT_CA] {
+        let queue = queues.furnish.clone();
+        let api: Api<PartialObjectMeta<ConfigMap>> = Api::all(engine.client.clone());
+        tasks.spawn(async move {
+            feed::follow(api, &format!("metadata.name={name}"), |step| {
+                if let Step::Applied(map) | Step::Deleted(map) = step {
+                    queue.add(NamespacedName::new("", map.namespace().unwrap_or_default()));
+                }
+            })
+            .await;
+        });
+    }
+    let (queue, all) = (queues.furnish.clone(), engine.namespaces.clone());
+    let another_ca = engine.mesh.authority().changes();
+    tasks.spawn(another_ca.for_each(move |()| {
+        all.all().iter().for_each(|namespace| queue.add(key_of(&**namespace)));
+        std::future::ready(())
+    }));
 }
 
 /// A pod that is gone, or was made again under its name, takes its proxy with it.

@@ -1,4 +1,4 @@
-//! The mesh: every sidecar's configuration, from the objects of the cluster.
+//! The mesh: every sidecar's configuration, from the objects of the cluster, and every workload's certificate ([`ca`]).
 //!
 //! Watches keep the objects up ([`declared`], and the caches that the controllers have too). A change wakes the
 //! [`builder`], which makes what has changed anew and hands each connected proxy its snapshot; a task for each stream
@@ -8,6 +8,7 @@
 
 mod ads;
 mod builder;
+mod ca;
 mod declared;
 mod encode;
 mod identity;
@@ -29,6 +30,7 @@ use tokio_util::sync::CancellationToken;
 use crate::cache::Cache;
 use crate::engine::Engine;
 use builder::World;
+use ca::CertificateAuthority;
 use declared::Declared;
 use proxies::Proxies;
 
@@ -38,6 +40,7 @@ pub struct ControlPlane(Arc<Shared>);
 
 #[derive(Default)]
 struct Shared {
+    authority: CertificateAuthority,
     pods: Cache<Pod>,
     declared: Mutex<Declared>,
     proxies: Proxies,
@@ -54,14 +57,14 @@ impl ControlPlane {
         ControlPlane::default()
     }
 
-    /// Serves proxies on a listener in the pods' network until `stop`.
-    pub async fn serve(
-        &self,
-        listener: TcpListener,
-        tls: Arc<rustls::ServerConfig>,
-        stop: CancellationToken,
-    ) -> io::Result<()> {
-        server::serve(self, listener, tls, stop).await
+    /// Serves workloads on a listener in the pods' network until `stop`, with a certificate of the mesh's CA.
+    pub async fn serve(&self, listener: TcpListener, stop: CancellationToken) -> io::Result<()> {
+        server::serve(self, listener, stop).await
+    }
+
+    /// The mesh's CA.
+    pub(crate) fn authority(&self) -> &CertificateAuthority {
+        &self.0.authority
     }
 
     /// The pods, for the controllers too.
@@ -81,6 +84,7 @@ impl ControlPlane {
 
     /// Starts the watches of Istio's objects, and the builder.
     pub(crate) fn start(&self, engine: &Engine, tasks: &mut JoinSet<()>) {
+        self.0.authority.start(engine, tasks);
         watches::start(self, engine, tasks);
         tasks.spawn(builder::run(self.clone(), engine.clone()));
     }

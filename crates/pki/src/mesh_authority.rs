@@ -93,7 +93,7 @@ impl MeshAuthority {
     fn probe(&self) -> Result<(), PkiError> {
         let [trust_domain, namespace, account] = PROBE;
         let own = signing_request::OwnRequest::generate(&SpiffeId::new(trust_domain, namespace, account)?)?;
-        let request = SigningRequest::parse(&own.request_pem)?;
+        let request = SigningRequest::parse(own.request_pem())?;
         let id = SpiffeId::new(trust_domain, namespace, account)?;
         let chain = tls::certificates(&self.sign(&request, &id, None)?.concat())?;
         let roots = Arc::new(tls::roots(&self.roots_pem)?);

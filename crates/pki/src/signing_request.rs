@@ -1,3 +1,5 @@
+use std::time::SystemTime;
+
 use rcgen::{CertificateParams, DistinguishedName, KeyPair, SanType, SubjectPublicKeyInfo};
 use x509_parser::certification_request::X509CertificationRequest;
 use x509_parser::extensions::{GeneralName, ParsedExtension};
@@ -5,26 +7,45 @@ use x509_parser::prelude::FromDer;
 use x509_parser::public_key::PublicKey;
 use x509_parser::x509::SubjectPublicKeyInfo as Parsed;
 
-use crate::{PkiError, SpiffeId};
+use crate::{Certificate, PkiError, SpiffeId, authority, peer_identity, tls};
 
 /// What an RSA key must at least have, in bits.
 const RSA_BITS: usize = 2048;
 
 /// A workload's key, and its request to have it certified.
 pub struct OwnRequest {
-    /// The private key, PKCS #8 in PEM. It stays with its maker.
-    pub key_pem: String,
-    /// The request (PKCS #10) in PEM.
-    pub request_pem: String,
+    id: SpiffeId,
+    key: KeyPair,
+    request_pem: String,
 }
 
 impl OwnRequest {
     /// Makes a new key, ECDSA P-256, and a request for `id`.
     pub fn generate(id: &SpiffeId) -> Result<OwnRequest, PkiError> {
-        let key = crate::authority::new_key()?;
+        let key = authority::new_key()?;
         let request = params(id)?.serialize_request(&key).and_then(|request| request.pem());
         let request_pem = request.map_err(|e| PkiError::new("cannot write a certificate request", e))?;
-        Ok(OwnRequest { key_pem: KeyPair::serialize_pem(&key), request_pem })
+        Ok(OwnRequest { id: id.clone(), key, request_pem })
+    }
+
+    /// The request (PKCS #10) in PEM. The key is not in it, and stays with its maker.
+    pub fn request_pem(&self) -> &str {
+        &self.request_pem
+    }
+
+    /// The answer, a chain in PEM, with the key; and when it ends. It must be for the key and the identity.
+    pub fn answered(&self, chain_pem: String) -> Result<(Certificate, SystemTime), PkiError> {
+        let chain = tls::certificates(&chain_pem)?;
+        let (_, leaf) = x509_parser::parse_x509_certificate(&chain[0])
+            .map_err(|e| PkiError::new("cannot read the certificate", e))?;
+        if leaf.public_key().subject_public_key.data.as_ref() != self.key.public_key_raw() {
+            return Err(PkiError("the certificate is for another key".to_owned()));
+        }
+        if peer_identity(&chain).as_ref() != Some(&self.id) {
+            return Err(PkiError(format!("the certificate is not for {}", self.id)));
+        }
+        let end = authority::not_after(&chain[0])?;
+        Ok((Certificate { chain_pem, key_pem: Some(self.key.serialize_pem()) }, end))
     }
 }
 
@@ -93,6 +114,7 @@ fn uris(request: &X509CertificationRequest<'_>) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::MeshAuthority;
 
     fn id() -> SpiffeId {
         SpiffeId::new("cluster.local", "default", "sleep").unwrap()
@@ -107,14 +129,32 @@ mod tests {
         let own = OwnRequest::generate(&id()).unwrap();
         let request = SigningRequest::parse(&own.request_pem).unwrap();
         assert_eq!(request.uris, ["spiffe://cluster.local/ns/default/sa/sleep"]);
-        assert!(!own.request_pem.contains("PRIVATE") && own.key_pem.contains("PRIVATE KEY"));
+        assert!(!own.request_pem.contains("PRIVATE"));
+    }
+
+    #[test]
+    fn an_answer_must_be_for_the_key_and_the_identity() {
+        let authority = MeshAuthority::generate("cluster.local").unwrap();
+        let (own, other) = (OwnRequest::generate(&id()).unwrap(), OwnRequest::generate(&id()).unwrap());
+        let answer = |request: &OwnRequest, id: &SpiffeId| {
+            authority.sign(&SigningRequest::parse(&request.request_pem).unwrap(), id, None).unwrap().concat()
+        };
+        let refusal = |answer: String| own.answered(answer).err().unwrap().to_string();
+        let (certificate, end) = own.answered(answer(&own, &id())).unwrap();
+        assert!(certificate.key_pem.is_some() && end > SystemTime::now());
+        assert_eq!(refusal(answer(&other, &id())), "the certificate is for another key");
+        let admin = SpiffeId::new("cluster.local", "default", "admin").unwrap();
+        assert_eq!(
+            refusal(answer(&own, &admin)),
+            "the certificate is not for spiffe://cluster.local/ns/default/sa/sleep"
+        );
     }
 
     #[test]
     fn what_is_no_request_is_refused_with_the_reason() {
         assert_eq!(refusal("garbage"), "the certificate request is not PEM");
         assert_eq!(refusal(""), "the certificate request is not PEM");
-        let key = OwnRequest::generate(&id()).unwrap().key_pem;
+        let key = OwnRequest::generate(&id()).unwrap().key.serialize_pem();
         assert_eq!(refusal(&key), "the certificate request is PEM of something else: \"PRIVATE KEY\"");
         let empty = "-----BEGIN CERTIFICATE REQUEST-----\nMAA=\n-----END CERTIFICATE REQUEST-----\n";
         assert!(refusal(empty).starts_with("the certificate request cannot be read"));

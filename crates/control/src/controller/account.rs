@@ -1,4 +1,4 @@
-//! What every namespace has: the service account `default`, and the cluster's CA for its pods.
+//! What every namespace has: the service account `default`, and for its pods the CAs of the cluster and of the mesh.
 
 use std::time::Duration;
 
@@ -13,8 +13,11 @@ use crate::queue::Queue;
 
 const DEFAULT: &str = "default";
 
-/// The ConfigMap that pods read the CA from.
+/// The ConfigMap that pods read the cluster's CA from.
 pub(crate) const ROOT_CA: &str = "kube-root-ca.crt";
+
+/// The ConfigMap that sidecars read the mesh's roots from.
+pub(crate) const MESH_ROOT_CA: &str = "istio-ca-root-cert";
 
 /// Furnishes namespaces for ever; the keys of the queue are theirs.
 pub(crate) async fn run(engine: Engine, queue: Queue<NamespacedName>) {
@@ -25,7 +28,12 @@ async fn reconcile(engine: &Engine, namespace: &str) -> Result<Option<Duration>,
     let key = NamespacedName::new("", namespace);
     let Some(found) = engine.namespaces.get(&key) else { return Ok(None) };
     if found.metadata.deletion_timestamp.is_none() {
-        futures::try_join!(ensure_account(engine, namespace), ensure_root_ca(engine, namespace))?;
+        let root_ca = ("ca.crt", engine.config.ca_pem.clone());
+        futures::try_join!(
+            ensure_account(engine, namespace),
+            ensure_map(engine, namespace, ROOT_CA, root_ca),
+            ensure_mesh_root_ca(engine, namespace),
+        )?;
     }
     Ok(None)
 }
@@ -43,11 +51,25 @@ async fn ensure_account(engine: &Engine, namespace: &str) -> Result<(), kube::Er
     Ok(())
 }
 
-async fn ensure_root_ca(engine: &Engine, namespace: &str) -> Result<(), kube::Error> {
+async fn ensure_mesh_root_ca(engine: &Engine, namespace: &str) -> Result<(), kube::Error> {
+    match engine.mesh.authority().roots() {
+        Some(roots) => ensure_map(engine, namespace, MESH_ROOT_CA, ("root-cert.pem", roots)).await,
+        // As soon as there is a CA, all namespaces come again.
+        None => Ok(()),
+    }
+}
+
+/// Makes the ConfigMap `name` hold this entry and no other.
+async fn ensure_map(
+    engine: &Engine,
+    namespace: &str,
+    name: &str,
+    (key, text): (&str, String),
+) -> Result<(), kube::Error> {
     let api = engine.api::<ConfigMap>(namespace);
-    let data = [("ca.crt".to_owned(), engine.config.ca_pem.clone())];
-    let Some(found) = api.get_opt(ROOT_CA).await? else {
-        let map = ConfigMap { metadata: named(namespace, ROOT_CA), data: Some(data.into()), ..ConfigMap::default() };
+    let data = [(key.to_owned(), text.clone())];
+    let Some(found) = api.get_opt(name).await? else {
+        let map = ConfigMap { metadata: named(namespace, name), data: Some(data.into()), ..ConfigMap::default() };
         return match api.create(&engine::post_params(), &map).await {
             Ok(_) => Ok(()),
             Err(error) if engine::refused(&error, 409, "AlreadyExists") => Ok(()),
@@ -55,9 +77,9 @@ async fn ensure_root_ca(engine: &Engine, namespace: &str) -> Result<(), kube::Er
         };
     };
     if found.data != Some(data.into()) {
-        let operations = json!({ "data": { "$patch": "replace", "ca.crt": engine.config.ca_pem } });
+        let operations = json!({ "data": { "$patch": "replace", key: text } });
         let patch = kube::api::Patch::Strategic(operations);
-        api.patch(ROOT_CA, &engine::patch_params(), &patch).await?;
+        api.patch(name, &engine::patch_params(), &patch).await?;
     }
     Ok(())
 }

@@ -21,6 +21,7 @@ use super::peer::Peer;
 use super::stream::{self, Protocol};
 
 const DELTA: &str = "/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources";
+const CERTIFY: &str = "/istio.v1.auth.IstioCertificateService/CreateCertificate";
 const STATE_OF_THE_WORLD: &str = "/envoy.service.discovery.v3.AggregatedDiscoveryService/StreamAggregatedResources";
 
 /// The largest request: one that lists the versions of some 100,000 resources.
@@ -47,6 +48,7 @@ impl tower::Service<http::Request<Body>> for Services {
             Ok(match request.uri().path() {
                 DELTA => discover::<DeltaServer>(plane, request).await,
                 STATE_OF_THE_WORLD => discover::<StateOfTheWorldServer>(plane, request).await,
+                CERTIFY => return plane.authority().service().call(request).await,
                 path => Status::unimplemented(format!("there is no {path}")).into_http(),
             })
         })

@@ -2,7 +2,6 @@
 
 use std::convert::Infallible;
 use std::io;
-use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
@@ -15,6 +14,7 @@ use tracing::{debug, warn};
 
 use super::ControlPlane;
 use super::ads::Services;
+use super::ca::CertificateAuthority;
 use super::peer::Connection;
 
 /// How long a client may take for the TLS handshake.
@@ -28,13 +28,13 @@ const GIVE_UP: Duration = Duration::from_secs(10);
 pub(super) async fn serve(
     plane: &ControlPlane,
     listener: std::net::TcpListener,
-    tls: Arc<rustls::ServerConfig>,
     stop: CancellationToken,
 ) -> io::Result<()> {
     listener.set_nonblocking(true)?;
     let listener = TcpListener::from_std(listener)?;
     let (sender, mut connections) = mpsc::channel(16);
-    let accepting = tokio::spawn(stop.clone().run_until_cancelled_owned(accept(listener, tls.into(), sender)));
+    let accepting =
+        tokio::spawn(stop.clone().run_until_cancelled_owned(accept(listener, plane.authority().clone(), sender)));
     let incoming = futures::stream::poll_fn(move |context| {
         connections.poll_recv(context).map(|next| next.map(Ok::<Connection, Infallible>))
     });
@@ -48,14 +48,14 @@ pub(super) async fn serve(
 }
 
 /// Accepts connections; a slow handshake holds up no other.
-async fn accept(listener: TcpListener, tls: TlsAcceptor, connections: mpsc::Sender<Connection>) {
+async fn accept(listener: TcpListener, authority: CertificateAuthority, connections: mpsc::Sender<Connection>) {
     let handshakes = TaskTracker::new();
     loop {
         match listener.accept().await {
             Ok((stream, address)) => {
-                let (tls, connections) = (tls.clone(), connections.clone());
+                let (authority, connections) = (authority.clone(), connections.clone());
                 handshakes.spawn(async move {
-                    match tokio::time::timeout(HANDSHAKE, handshake(stream, tls)).await {
+                    match tokio::time::timeout(HANDSHAKE, handshake(stream, &authority)).await {
                         Ok(Ok(connection)) => drop(connections.send(connection).await),
                         Ok(Err(error)) => debug!(%address, %error, "a TLS handshake failed"),
                         Err(_) => debug!(%address, "a TLS handshake took too long"),
@@ -70,7 +70,8 @@ async fn accept(listener: TcpListener, tls: TlsAcceptor, connections: mpsc::Send
     }
 }
 
-async fn handshake(stream: TcpStream, tls: TlsAcceptor) -> io::Result<Connection> {
+async fn handshake(stream: TcpStream, authority: &CertificateAuthority) -> io::Result<Connection> {
     stream.set_nodelay(true)?;
+    let tls = TlsAcceptor::from(authority.tls().await);
     Ok(Connection(tls.accept(stream).await?))
 }

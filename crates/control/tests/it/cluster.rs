@@ -22,6 +22,7 @@ pub(crate) struct Cluster {
     pub(crate) mesh: ControlPlane,
     tasks: JoinSet<()>,
     directory: TempDir,
+    pub(crate) token_key: Arc<pki::TokenKey>,
 }
 
 /// The code and message of a refusal.
@@ -42,7 +43,7 @@ impl Cluster {
 
     /// Ends the cluster's process, so to speak, and starts it again on the same store.
     pub(crate) async fn restart(self) -> Cluster {
-        let Cluster { client, mesh, mut tasks, directory } = self;
+        let Cluster { client, mesh, mut tasks, directory, token_key: _ } = self;
         tasks.shutdown().await;
         drop((client, mesh));
         Cluster::open(directory).await
@@ -74,13 +75,25 @@ impl Cluster {
         control::bootstrap(&config, &client).await.unwrap();
         tasks.spawn(control::run(config, client.clone(), mesh.clone()));
         tasks.spawn(run_pods(client.clone()));
-        let cluster = Cluster { client, mesh, tasks, directory };
+        let cluster = Cluster { client, mesh, tasks, directory, token_key };
         cluster.until("/api/v1/namespaces/default/serviceaccounts/default", |_| true).await;
         cluster
     }
 
     pub(crate) async fn add_node(&self) {
         self.create("/api/v1/nodes", json!({"metadata": {"name": "node"}})).await;
+    }
+
+    /// The mesh's CA, once it is in force.
+    pub(crate) async fn mesh_authority(&self) -> pki::MeshAuthority {
+        use base64::Engine as _;
+        self.until("/api/v1/namespaces/default/configmaps/istio-ca-root-cert", |_| true).await;
+        let secret = self.get("/api/v1/namespaces/istio-system/secrets/istio-ca-secret").await.unwrap();
+        let text = |key: &str| {
+            let bytes = base64::engine::general_purpose::STANDARD.decode(secret["data"][key].as_str().unwrap());
+            String::from_utf8(bytes.unwrap()).unwrap()
+        };
+        pki::MeshAuthority::load(&text("ca-cert.pem"), &text("ca-key.pem")).unwrap()
     }
 
     async fn send(&self, method: &str, path: &str, kind: &str, body: &Value) -> Result<Value, Refusal> {

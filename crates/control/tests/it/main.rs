@@ -4,6 +4,7 @@
 
 mod admission;
 mod cluster;
+mod identity;
 mod istio;
 mod lifecycle;
 mod mesh;

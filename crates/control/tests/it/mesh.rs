@@ -52,23 +52,22 @@ impl Mesh {
                 Err(refusal) => panic!("{kind}: {refusal:?}"),
             }
         }
-        Mesh::serve(cluster, MeshAuthority::generate("cluster.local").unwrap()).await
+        Mesh::serve(cluster).await
     }
 
-    async fn serve(cluster: Cluster, authority: MeshAuthority) -> Mesh {
+    async fn serve(cluster: Cluster) -> Mesh {
+        let authority = cluster.mesh_authority().await;
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        let server = authority.issue_server(&["istiod.istio-system.svc"]).unwrap();
-        let tls = pki::server_config(&server, authority.root_bundle_pem()).unwrap();
         let mesh = cluster.mesh.clone();
-        let serving = tokio::spawn(async move { mesh.serve(listener, tls, CancellationToken::new()).await });
+        let serving = tokio::spawn(async move { mesh.serve(listener, CancellationToken::new()).await });
         Mesh { cluster, authority, address, serving }
     }
 
     /// Ends the control plane's process, so to speak, and starts it again.
     async fn restart(self) -> Mesh {
         self.serving.abort();
-        Mesh::serve(self.cluster.restart().await, self.authority).await
+        Mesh::serve(self.cluster.restart().await).await
     }
 
     /// A pod `name` with the label `app: name`, and its service.
@@ -239,7 +238,7 @@ async fn a_proxy_that_refuses_holds_nobody_up_and_hears_of_what_follows() {
     a.refuse("virtualInbound");
     mesh.policy("p", json!({"action": "DENY", "rules": [{}]})).await;
     let told = Told { type_url: TypeUrl::Listener, names: vec!["virtualInbound".to_owned()], removed: vec![] };
-    assert_eq!(a.until_told().await, [told.clone()]);
+    assert_eq!(a.until_told().await, std::slice::from_ref(&told));
     assert_eq!(b.until_told().await, [told]);
     let logs = mesh.flush("second", &[&a, &b]).await;
     let address = mesh.address_of("second").await;

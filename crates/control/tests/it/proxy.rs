@@ -53,9 +53,9 @@ pub(crate) struct Proxy {
 pub(crate) fn svid(authority: &MeshAuthority, id: &str) -> Certificate {
     let id: SpiffeId = id.parse().unwrap();
     let request = OwnRequest::generate(&id).unwrap();
-    let parsed = SigningRequest::parse(&request.request_pem).unwrap();
+    let parsed = SigningRequest::parse(request.request_pem()).unwrap();
     let chain = authority.sign(&parsed, &id, None).unwrap();
-    Certificate { chain_pem: chain.first().unwrap().clone(), key_pem: Some(request.key_pem) }
+    request.answered(chain.concat()).unwrap().0
 }
 
 pub(crate) async fn channel(

@@ -12,7 +12,7 @@ fn sleep() -> SpiffeId {
 
 fn sign(authority: &MeshAuthority, lifetime: Option<Duration>) -> Vec<String> {
     let own = OwnRequest::generate(&sleep()).unwrap();
-    authority.sign(&SigningRequest::parse(&own.request_pem).unwrap(), &sleep(), lifetime).unwrap()
+    authority.sign(&SigningRequest::parse(own.request_pem()).unwrap(), &sleep(), lifetime).unwrap()
 }
 
 fn der(pem: &str) -> CertificateDer<'static> {
@@ -60,7 +60,7 @@ fn a_lifetime_is_granted_up_to_the_authoritys_own_end() {
 #[test]
 fn a_key_that_is_certified_twice_gets_two_serial_numbers() {
     let authority = MeshAuthority::generate("cluster.local").unwrap();
-    let request = SigningRequest::parse(&OwnRequest::generate(&sleep()).unwrap().request_pem).unwrap();
+    let request = SigningRequest::parse(OwnRequest::generate(&sleep()).unwrap().request_pem()).unwrap();
     let serial = || {
         let leaf = der(&authority.sign(&request, &sleep(), None).unwrap()[0]);
         x509_parser::parse_x509_certificate(&leaf).unwrap().1.raw_serial().to_vec()
