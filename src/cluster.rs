@@ -187,7 +187,7 @@ impl<'a> Cluster<'a> {
             index,
             ca_pem: self.keys.authority.certificate_pem().to_owned(),
             api_endpoint: (plan.pod_gateway(index), POD_API_PORT),
-            data_plane: control::DataPlane::default(),
+            data_plane: self.federation.data_plane.for_control(),
         }
     }
 

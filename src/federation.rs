@@ -17,6 +17,7 @@ use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 
 use crate::cli::HomeArg;
+use crate::data_plane::DataPlane;
 
 /// What a federation remembers of one cluster.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -30,6 +31,9 @@ pub(crate) struct Member {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Federation {
     pub(crate) plan: AddressPlan,
+    /// What sidecars run.
+    #[serde(default)]
+    pub(crate) data_plane: DataPlane,
     pub(crate) clusters: BTreeMap<String, Member>,
 }
 
@@ -110,7 +114,11 @@ impl Home {
 impl Federation {
     /// An empty federation on addresses that no other federation of this machine uses.
     pub(crate) fn new() -> anyhow::Result<Federation> {
-        Ok(Federation { plan: AddressPlan { slot: free_slot()? }, clusters: BTreeMap::new() })
+        Ok(Federation {
+            plan: AddressPlan { slot: free_slot()? },
+            data_plane: DataPlane::Native,
+            clusters: BTreeMap::new(),
+        })
     }
 
     /// Before the outer network is made anew: moves to other addresses if another federation has taken these meanwhile.

@@ -6,6 +6,7 @@
 
 mod cli;
 mod cluster;
+mod data_plane;
 mod down;
 mod explain;
 mod federation;

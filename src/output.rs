@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use clap::ValueEnum;
 use serde::Serialize;
+use tracing_subscriber::EnvFilter;
 
 /// How a command prints its answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
@@ -55,11 +56,23 @@ pub(crate) fn say(text: impl std::fmt::Display) {
 /// `ISTHMUS_LOG` chooses what is logged, as `info,kube=debug`. A request that failed is told of by whoever made it, and
 /// not by the library as well.
 pub(crate) fn log() {
-    let filter = tracing_subscriber::EnvFilter::try_from_env("ISTHMUS_LOG")
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info,kube=off,hyper=warn"));
+    drop(adjustable_log());
+}
+
+/// Like [`log`], and what is logged can be changed: the function takes such a choice, or keeps the last one if it is none.
+pub(crate) fn adjustable_log() -> impl Fn(&str) + Send + Sync {
+    let filter = EnvFilter::try_from_env("ISTHMUS_LOG").unwrap_or_else(|_| EnvFilter::new("info,kube=off,hyper=warn"));
     // Where the disk is full, a complaint about a lost line would end the thread that logs.
     let log = tracing_subscriber::fmt().with_env_filter(filter).log_internal_errors(false);
-    log.with_ansi(false).with_writer(std::io::stderr).init();
+    let log = log.with_ansi(false).with_writer(std::io::stderr).with_filter_reloading();
+    let handle = log.reload_handle();
+    log.init();
+    move |choice| {
+        let changed = EnvFilter::try_new(choice).map_err(|e| e.to_string());
+        if let Err(error) = changed.and_then(|filter| handle.reload(filter).map_err(|e| e.to_string())) {
+            tracing::warn!(choice, error, "what is logged stays as it is");
+        }
+    }
 }
 
 /// Tells a failure, with its causes, in one line.

@@ -2,7 +2,9 @@
 //! program of that image has.
 
 mod istio_iptables;
+mod proxy;
 mod request;
+mod wait;
 
 use std::process::ExitCode;
 
@@ -19,14 +21,20 @@ struct PilotAgent {
 enum Command {
     /// Lead the pod's TCP connections to its sidecar
     IstioIptables(istio_iptables::Args),
+    /// Run the sidecar
+    Proxy(proxy::Args),
     /// Ask the sidecar's admin interface
     Request(request::Args),
+    /// Wait until the sidecar is ready
+    Wait(wait::Args),
 }
 
 pub(crate) fn main(args: &[String]) -> anyhow::Result<ExitCode> {
     let name = "pilot-agent".to_owned();
     match PilotAgent::parse_from(std::iter::once(&name).chain(args)).command {
         Command::IstioIptables(args) => istio_iptables::run(args),
+        Command::Proxy(args) => proxy::run(args),
         Command::Request(args) => request::run(&args),
+        Command::Wait(args) => wait::run(&args),
     }
 }

@@ -14,6 +14,7 @@ use node::OuterNetwork;
 use serde::{Deserialize, Serialize};
 
 use crate::cli::HomeArg;
+use crate::data_plane::{DataPlane, DataPlaneArgs};
 use crate::federation::{Federation, Home, cluster_name, lock_slots};
 use crate::output::say;
 use crate::{down, kubeconfig, ready};
@@ -26,6 +27,8 @@ pub(crate) struct UpArgs {
     /// Return once the clusters serve, and leave them running
     #[arg(long, conflicts_with = "command")]
     detach: bool,
+    #[command(flatten)]
+    data_plane: DataPlaneArgs,
     #[command(flatten)]
     home: HomeArg,
     /// Run this with KUBECONFIG set, on the outer network; then tear down and exit as it exits.
@@ -43,7 +46,8 @@ pub(crate) enum Readiness {
 
 /// `isthmus up`.
 pub(crate) fn up(args: UpArgs) -> anyhow::Result<ExitCode> {
-    let UpArgs { clusters, detach, home, command } = args;
+    let UpArgs { clusters, detach, data_plane, home, command } = args;
+    let data_plane = data_plane.chosen()?;
     let scratch = match (&home.home, command.is_empty()) {
         (None, false) => Some(tempfile::Builder::new().prefix("isthmus-").tempdir()?),
         _ => None,
@@ -55,7 +59,7 @@ pub(crate) fn up(args: UpArgs) -> anyhow::Result<ExitCode> {
     // Signals are blocked before anything is started, so that none of them can leave half a federation behind.
     let signals = block_signals()?;
     let was_running = OuterNetwork::find(home.path()).is_some();
-    if let Err(error) = start(&home, &clusters) {
+    if let Err(error) = start(&home, &clusters, data_plane) {
         if !was_running && home.path().exists() {
             down::stop(&home)?;
         }
@@ -73,7 +77,7 @@ pub(crate) fn up(args: UpArgs) -> anyhow::Result<ExitCode> {
 }
 
 /// Starts what is not running yet and returns when all of it serves.
-fn start(home: &Home, names: &[String]) -> anyhow::Result<()> {
+fn start(home: &Home, names: &[String], data_plane: Option<DataPlane>) -> anyhow::Result<()> {
     let began = Instant::now();
     home.create()?;
     let _lock = home.lock()?;
@@ -88,6 +92,9 @@ fn start(home: &Home, names: &[String]) -> anyhow::Result<()> {
     let names = chosen(&federation, names);
     for name in &names {
         federation.admit(name)?;
+    }
+    if let Some(data_plane) = data_plane {
+        choose(home, &mut federation, data_plane)?;
     }
     home.save(&federation)?;
     let executable = std::env::current_exe().context("cannot find this program's own file")?;
@@ -109,6 +116,20 @@ fn start(home: &Home, names: &[String]) -> anyhow::Result<()> {
     let first = names.first().context("a federation has a cluster")?;
     kubeconfig::merge(home, &federation, first)?;
     explain(home, first);
+    Ok(())
+}
+
+/// Running clusters have told their pods already what to run.
+fn choose(home: &Home, federation: &mut Federation, data_plane: DataPlane) -> anyhow::Result<()> {
+    if federation.data_plane == data_plane {
+        return Ok(());
+    }
+    for name in federation.clusters.keys() {
+        if ready::is_running(home, name)? {
+            bail!("{name} runs with another data plane; `isthmus down` stops it, and keeps its objects");
+        }
+    }
+    federation.data_plane = data_plane;
     Ok(())
 }
 

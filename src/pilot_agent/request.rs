@@ -24,6 +24,13 @@ pub(crate) struct Args {
     path: hyper::Uri,
 }
 
+impl Args {
+    /// A question that changes nothing.
+    pub(super) fn get(path: &'static str) -> Args {
+        Args { method: hyper::Method::GET, path: hyper::Uri::from_static(path) }
+    }
+}
+
 fn method(text: &str) -> Result<hyper::Method, String> {
     match text.to_ascii_uppercase().as_str() {
         "GET" => Ok(hyper::Method::GET),
@@ -45,7 +52,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     Ok(output::verdict(status.is_success()))
 }
 
-async fn ask(admin: SocketAddr, Args { method, path }: &Args) -> anyhow::Result<(hyper::StatusCode, Bytes)> {
+pub(super) async fn ask(admin: SocketAddr, Args { method, path }: &Args) -> anyhow::Result<(hyper::StatusCode, Bytes)> {
     let stream = TcpStream::connect(admin).await;
     let stream = stream.with_context(|| format!("no sidecar answers on {admin} in this pod"))?;
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
