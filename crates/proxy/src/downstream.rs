@@ -48,14 +48,15 @@ pub(crate) async fn serve(
     let open = OpenConnection::new(&listener);
     let mut record = Record::new(worker.number(), destination, remote);
     let mut stream = Stream::new(socket);
-    let arrived = arrive(&worker, &current, &listener, &mut stream, &mut record).await;
+    // What is only needed at the beginning is boxed, so that open connections do not keep room for it.
+    let arrived = Box::pin(arrive(&worker, &current, &listener, &mut stream, &mut record)).await;
     let Some((chain, hello)) = arrived else {
         worker.log(&listener.config.access_logs, &record.entry());
         return;
     };
     chain.stats.cx_total.inc();
     record.chain = Some(chain.config.clone());
-    proxy(&worker, current, &listener, &chain, (stream, hello, captured), &mut record).await;
+    proxy(&worker, current, &listener, &chain, (&mut stream, hello, captured), &mut record).await;
     worker.log(&chain.config.tcp_proxy.access_logs, &record.entry());
     drop(open);
 }
@@ -183,12 +184,11 @@ async fn proxy(
     current: Rc<Current>,
     listener: &LocalListener,
     chain: &LocalChain,
-    (stream, hello, captured): (Stream, Option<Hello>, Option<SocketAddr>),
+    (stream, hello, captured): (&mut Stream, Option<Hello>, Option<SocketAddr>),
     record: &mut Record,
 ) {
-    let mut stream = stream;
     let config = &chain.config.tcp_proxy;
-    let identities = match terminate(listener, chain, &mut stream, hello, record).await {
+    let identities = match Box::pin(terminate(listener, chain, stream, hello, record)).await {
         Ok(identities) => identities,
         Err(failure) => {
             count_failure(listener, &failure);
@@ -198,7 +198,7 @@ async fn proxy(
     };
     record.peer_identity = identities.first().cloned();
     if let Some(denied) = authorize(chain, &identities, record) {
-        refuse(chain, &mut stream, denied, record).await;
+        Box::pin(refuse(chain, stream, denied, record)).await;
         return;
     }
     let name = config.cluster.pick(fastrand::u64(..));
@@ -212,7 +212,7 @@ async fn proxy(
     drop(current);
     record.cluster = Some(cluster.upstream.config.clone());
     let attempts = config.max_connect_attempts.get();
-    let mut connected = match upstream::connect(&cluster, captured, attempts).await {
+    let mut connected = match Box::pin(upstream::connect(&cluster, captured, attempts)).await {
         Ok(connected) => connected,
         Err(failure) => {
             failure.flags.iter().for_each(|flag| record.flags.set(*flag));
@@ -235,9 +235,17 @@ async fn proxy(
     let mut counts =
         Counts { tcp: &chain.stats, cluster: &cluster.stats, istio: reported.stats(), sent: 0, received: 0 };
     let closed = pin!(chain.closed.cancelled());
-    let end = relay::relay(&mut stream, &mut connected.stream, terms, closed, &mut counts).await;
+    let relayed = relay::relay(stream, &mut connected.stream, terms, closed, &mut counts);
+    let end = if cluster.upstream.config.close_on_unhealthy {
+        tokio::select! {
+            end = relayed => end,
+            () = connected.host.record.gone.cancelled() => End::Drained,
+        }
+    } else {
+        relayed.await
+    };
     (record.received, record.sent) = (counts.received, counts.sent);
-    finish(chain, &cluster, &mut stream, &mut connected.stream, end, record);
+    finish(chain, &cluster, stream, &mut connected.stream, end, record);
     reported.closed(worker, record);
     drop(connected.open);
 }
@@ -388,5 +396,20 @@ fn tls_reason(broken: &Broken) -> Option<Arc<str>> {
     match broken {
         Broken::Tls(e) => Some(TlsFailure::from(e).reason),
         Broken::Io(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn size_of_future<A, B, C, D, E, F>(_: impl Fn(A, B, C, D, E) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    #[test]
+    fn an_open_connection_costs_little_memory() {
+        let size = size_of_future(serve);
+        assert!(size <= 2048, "a connection takes {size} bytes");
     }
 }

@@ -41,7 +41,7 @@ pub(crate) enum End {
     Idle,
     /// It lasted for too long.
     TooLong,
-    /// Its filter chain is gone, or the proxy ends.
+    /// Its filter chain or its endpoint is gone, or the proxy ends.
     Drained,
 }
 
@@ -123,12 +123,14 @@ impl<T: Traffic> Relay<'_, T> {
             }
             self.upstream.hurry();
         }
-        let up = self.poll_up(cx);
-        if let Poll::Ready(Err(end)) = up {
+        if let Poll::Ready(Err(end)) = self.poll_up(cx) {
+            // An upstream that hears no more may have said something before.
+            if let (End::Upstream(_), Poll::Ready(Err(later))) = (&end, self.poll_down(cx)) {
+                return Poll::Ready(later);
+            }
             return Poll::Ready(end);
         }
-        let down = self.poll_down(cx);
-        if let Poll::Ready(Err(end)) = down {
+        if let Poll::Ready(Err(end)) = self.poll_down(cx) {
             return Poll::Ready(end);
         }
         if self.up.done && self.down.done {

@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering}
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 use arc_swap::ArcSwap;
+use tokio_util::sync::CancellationToken;
 
 use crate::Snapshot;
 use crate::config::{
@@ -72,6 +73,8 @@ pub(crate) struct HostRecord {
     pub(crate) total: AtomicU64,
     pub(crate) failed: AtomicU64,
     pub(crate) ejected: AtomicBool,
+    /// Ends connections, where the cluster wants that, when the endpoint goes.
+    pub(crate) gone: CancellationToken,
     failures_in_a_row: AtomicU32,
     ejections: AtomicU32,
 }
@@ -176,7 +179,11 @@ impl Upstream {
     pub(crate) fn replace(&self, assignment: Arc<LoadAssignment>) {
         let mut records = lock(&self.usage.records);
         let addresses = assignment.endpoints().filter_map(|(_, _, e)| address(e));
-        *records = addresses.map(|address| (address, records.get(&address).cloned().unwrap_or_default())).collect();
+        let mut kept = HashMap::new();
+        for address in addresses {
+            kept.entry(address).or_insert_with(|| records.remove(&address).unwrap_or_default());
+        }
+        std::mem::replace(&mut *records, kept).values().for_each(|record| record.gone.cancel());
         self.rebuild(assignment, &records);
     }
 

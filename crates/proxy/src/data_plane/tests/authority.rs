@@ -60,6 +60,11 @@ impl Ca {
         self.issue(None, |params| params.distinguished_name.push(DnType::CommonName, id))
     }
 
+    /// The authority's own key, PEM.
+    pub(super) fn key(&self) -> String {
+        self.issuer.key().serialize_pem()
+    }
+
     /// The secret that makes others trust this authority.
     pub(super) fn trust(&self) -> String {
         format!("name: ROOTCA\nvalidation_context: {{trusted_ca: {{inline_string: {:?}}}}}\n", self.pem)

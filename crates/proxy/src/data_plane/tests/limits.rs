@@ -103,3 +103,22 @@ fn an_original_destination_is_only_followed_if_there_was_one() {
     assert_eq!(ask(address, "x"), "");
     plane.logged("UH -; ");
 }
+
+#[test]
+fn connections_end_with_their_endpoint_if_the_cluster_says_so() {
+    let close = "close_connections_on_host_health_failure: true";
+    for (rest, ends) in [(close, true), ("", false)] {
+        let mut plane = Plane::start();
+        let (old, new) = (echo("old"), echo("new"));
+        let address = plane.cluster("c", &[old], rest).simple("", "", "c").go();
+        let mut stream = connect(address);
+        assert_eq!(talk(&mut stream, "", 3), "old");
+        plane.cluster("c", &[new], rest).go();
+        until("the new endpoint", LIMIT, || (ask(address, "") == "new").then_some(()));
+        if ends {
+            assert!(is_over(&mut stream));
+        } else {
+            assert_eq!(talk(&mut stream, "still", 5), "still");
+        }
+    }
+}

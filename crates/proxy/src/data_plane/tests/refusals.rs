@@ -125,3 +125,32 @@ fn a_secret_that_is_missing_is_named() {
         server.log().iter().any(|line| line.contains("_default_and_ROOTCA_have_not_been_supplied")).then_some(())
     });
 }
+
+/// Runs openssl in a folder; the output is what it says, whether or not it likes the outcome.
+fn openssl(folder: &std::path::Path, arguments: &str) -> Option<String> {
+    let mut command = std::process::Command::new("openssl");
+    let output = command.args(arguments.split(' ')).current_dir(folder).stdin(std::process::Stdio::null()).output();
+    let output = output.ok()?;
+    Some(String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr))
+}
+
+#[test]
+fn a_certificate_of_version_1_is_refused() {
+    let ca = Ca::new("mesh");
+    let (server, address) = inbound(&ca, &ca.spiffe(SERVER), "", echo("secret"));
+    let folder = tempfile::tempdir().unwrap();
+    let signer = ca.issue(None, |_| {});
+    std::fs::write(folder.path().join("ca.pem"), &ca.pem).unwrap();
+    std::fs::write(folder.path().join("leaf.key"), &signer.key).unwrap();
+    std::fs::write(folder.path().join("ca.key"), ca.key()).unwrap();
+    let made = openssl(folder.path(), "req -new -key leaf.key -subj /CN=sleep -out leaf.csr").and_then(|_| {
+        openssl(folder.path(), "x509 -req -in leaf.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 1 -out leaf.pem")
+    });
+    let version = openssl(folder.path(), "x509 -in leaf.pem -noout -text");
+    if made.is_none() || !version.is_some_and(|text| text.contains("Version: 1 ")) {
+        return testkit::skip("an openssl that makes certificates of version 1");
+    }
+    let answer = openssl(folder.path(), &format!("s_client -connect {address} -cert leaf.pem -key leaf.key"));
+    assert!(!answer.unwrap_or_default().contains("secret"));
+    server.logged("TLS_error:_the_peer's_certificate_is_X.509_v1");
+}
