@@ -7,7 +7,7 @@ use clap::{Args, CommandFactory, Parser, Subcommand};
 use nix::sys::signal::SigSet;
 
 use crate::output::{self, Format};
-use crate::{cluster, down, explain, image, kube_inject, kubeconfig, pilot_agent, run, status, up};
+use crate::{cluster, down, explain, image, kube_inject, kubeconfig, pilot_agent, proxy, run, status, up};
 
 /// Exit code of a negative answer: something is not running, not found, not equal.
 pub(crate) const NO: u8 = 1;
@@ -141,6 +141,9 @@ fn internal(name: &str, args: &[String]) -> anyhow::Result<ExitCode> {
     }
     if name == "pilot-agent" {
         return pilot_agent::main(args);
+    }
+    if name == "proxy" {
+        return proxy::main(args);
     }
     output::log();
     Ok(node::internal(name, args))

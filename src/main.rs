@@ -15,6 +15,7 @@ mod kube_inject;
 mod kubeconfig;
 mod output;
 mod pilot_agent;
+mod proxy;
 mod ready;
 mod run;
 mod status;

@@ -4,6 +4,7 @@ mod cluster;
 mod connection;
 mod etcd;
 mod load;
+mod proxy;
 mod report;
 mod scenario;
 
@@ -41,6 +42,8 @@ enum Scenario {
     Watches,
     /// Resident memory of a cluster process with 1,000 objects.
     Memory,
+    /// The data plane's processor time and memory, beside Envoy if there is one ($ENVOY or in PATH).
+    Proxy,
     /// All of these.
     All,
 }
@@ -65,12 +68,20 @@ fn main() -> anyhow::Result<()> {
             Scenario::Reads => scenario::reads::run(&binary, &runtime),
             Scenario::Watches => scenario::watches::run(&binary, &runtime),
             Scenario::Memory => scenario::memory::run(&binary, &runtime),
+            Scenario::Proxy => scenario::proxy::run(&binary),
             Scenario::All => return Ok(None),
         };
         report.map(Some)
     };
-    let scenarios =
-        [Scenario::Start, Scenario::Apply, Scenario::Writes, Scenario::Reads, Scenario::Watches, Scenario::Memory];
+    let scenarios = [
+        Scenario::Start,
+        Scenario::Apply,
+        Scenario::Writes,
+        Scenario::Reads,
+        Scenario::Watches,
+        Scenario::Memory,
+        Scenario::Proxy,
+    ];
     let mut reports = Vec::new();
     for wanted in scenarios {
         if let Some(report) = run(wanted)? {

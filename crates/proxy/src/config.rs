@@ -8,6 +8,7 @@
 
 mod access_log;
 mod address;
+mod bootstrap;
 mod chain_index;
 mod cluster;
 mod data_source;
@@ -29,6 +30,7 @@ mod tls;
 mod validation;
 
 pub use access_log::{AccessLog, Sink};
+pub use bootstrap::Bootstrap;
 pub use chain_index::{ChainIndex, ConnectionFacts};
 pub use cluster::{Cluster, Limits, LoadBalancer, Socket, SocketMatch};
 pub use discovery::{Discovery, Dns, DnsFamily};
