@@ -111,7 +111,7 @@ impl Children {
 fn make_sockets(listener: OwnedFd, user: u32) -> Result<(), Failure> {
     process::spawn("sockets", move || {
         if let Err(error) = sockets::serve(listener, user) {
-            eprintln!("making sockets of user {user}: {error}");
+            process::complain(format_args!("making sockets of user {user}: {error}"));
         }
     })
 }
