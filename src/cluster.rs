@@ -21,6 +21,8 @@ use crate::{kubeconfig, output};
 const POD_API_PORT: u16 = 6443;
 /// The port on which sidecars find their configuration and their certificates, as in Istio.
 const MESH_PORT: u16 = 15012;
+/// The port on which it says how it fares, as in Istio.
+const MONITORING_PORT: u16 = 15014;
 
 /// `isthmus internal cluster NAME HOME`: tells its starter one [`Readiness`] line, then serves until SIGTERM.
 pub(crate) fn main(args: &[String]) -> anyhow::Result<ExitCode> {
@@ -86,7 +88,7 @@ impl<'a> Cluster<'a> {
         let node: Arc<OnceLock<Node>> = Arc::default();
         let control = self.control_config();
         let mesh = ControlPlane::new();
-        let server = self.open_server(&control, &node)?;
+        let server = self.open_server(&control, &mesh, &node)?;
         let tls = self.tls()?;
         self.write_kubeconfigs()?;
         let mut serving = vec![serve_on(&server, self.host_listener()?, &tls, &stop)];
@@ -100,6 +102,7 @@ impl<'a> Cluster<'a> {
         let mut for_pods = stop.child_token();
         serving.push(serve_on(&server, network.listen_for_pods(POD_API_PORT)?, &tls, &for_pods));
         serving.push(serve_mesh_on(&mesh, network.listen_for_pods(MESH_PORT)?, &for_pods));
+        serving.push(monitor_on(&mesh, network.listen_for_pods(MONITORING_PORT)?, &for_pods));
         let outer = network.listen_on_outer_loopback(self.member.port)?;
         serving.push(serve_on(&server, outer, &tls, &stop));
 
@@ -122,6 +125,7 @@ impl<'a> Cluster<'a> {
                     for_pods = stop.child_token();
                     serving.push(serve_on(&server, network.listen_for_pods(POD_API_PORT)?, &tls, &for_pods));
                     serving.push(serve_mesh_on(&mesh, network.listen_for_pods(MESH_PORT)?, &for_pods));
+                    serving.push(monitor_on(&mesh, network.listen_for_pods(MONITORING_PORT)?, &for_pods));
                 }
             }
         };
@@ -132,11 +136,18 @@ impl<'a> Cluster<'a> {
         outcome
     }
 
-    fn open_server(&self, control: &control::Config, node: &Arc<OnceLock<Node>>) -> anyhow::Result<ApiServer> {
+    fn open_server(
+        &self,
+        control: &control::Config,
+        mesh: &ControlPlane,
+        node: &Arc<OnceLock<Node>>,
+    ) -> anyhow::Result<ApiServer> {
+        let mut admission = control::admission(control);
+        admission.push(mesh.admission());
         let config = apiserver::Config {
             storage: self.home.cluster(self.name).join("store"),
             token_key: self.keys.tokens.clone(),
-            extensions: Extensions { admission: control::admission(control), connect: connections(node) },
+            extensions: Extensions { admission, connect: connections(node) },
         };
         Ok(ApiServer::open(config)?)
     }
@@ -231,6 +242,12 @@ fn serve_mesh_on(
 ) -> JoinHandle<std::io::Result<()>> {
     let (mesh, stop) = (mesh.clone(), stop.clone());
     tokio::spawn(async move { mesh.serve(listener, stop).await })
+}
+
+/// Serves what the mesh's control plane knows on one more listener, in a task of its own.
+fn monitor_on(mesh: &ControlPlane, listener: TcpListener, stop: &CancellationToken) -> JoinHandle<std::io::Result<()>> {
+    let (mesh, stop) = (mesh.clone(), stop.clone());
+    tokio::spawn(async move { mesh.serve_monitoring(listener, stop).await })
 }
 
 /// The API as one of the cluster's own components, without a socket.

@@ -4,24 +4,28 @@
 //! [`builder`], which makes what has changed anew and hands each connected proxy its snapshot; a task for each stream
 //! ([`stream`]) says what of it the proxy does not have yet.
 
-#![expect(dead_code, reason = "what shows the state of proxies and objects comes next")]
-
 mod ads;
 mod builder;
 mod ca;
+mod debug;
 mod declared;
 mod encode;
 mod identity;
+mod metrics;
+mod monitoring;
 mod peer;
 mod proxies;
 mod server;
+mod status;
 mod stream;
+mod warnings;
 mod watches;
 
 use std::io;
 use std::net::TcpListener;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
+use apiserver::Admission;
 use k8s_openapi::api::core::v1::Pod;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -32,6 +36,7 @@ use crate::engine::Engine;
 use builder::World;
 use ca::CertificateAuthority;
 use declared::Declared;
+use metrics::Metrics;
 use proxies::Proxies;
 
 /// The mesh's control plane of one cluster. Cheap to clone.
@@ -47,6 +52,7 @@ struct Shared {
     /// What was built last, and whether anything has been.
     world: RwLock<Arc<World>>,
     built: watch::Sender<bool>,
+    metrics: Metrics,
     /// Told whenever an object that the mesh is made of has changed.
     changed: Signal,
 }
@@ -65,6 +71,16 @@ impl ControlPlane {
     /// The mesh's CA.
     pub(crate) fn authority(&self) -> &CertificateAuthority {
         &self.0.authority
+    }
+
+    /// Serves metrics, and what the control plane knows, until `stop`.
+    pub async fn serve_monitoring(&self, listener: TcpListener, stop: CancellationToken) -> io::Result<()> {
+        monitoring::serve(self, listener, stop).await
+    }
+
+    /// Warns whoever applies an object of Istio's of what it says without effect.
+    pub fn admission(&self) -> Admission {
+        warnings::admission(self)
     }
 
     /// The pods, for the controllers too.
@@ -87,6 +103,7 @@ impl ControlPlane {
         self.0.authority.start(engine, tasks);
         watches::start(self, engine, tasks);
         tasks.spawn(builder::run(self.clone(), engine.clone()));
+        tasks.spawn(status::run(self.clone(), engine.client.clone()));
     }
 
     fn world(&self) -> Arc<World> {

@@ -48,6 +48,11 @@ impl Resource {
         &self.name
     }
 
+    /// The encoded `google.protobuf.Any`.
+    pub fn encoded(&self) -> &Bytes {
+        &self.any
+    }
+
     /// The version that clients report back.
     pub fn version(&self) -> &Arc<str> {
         &self.version

@@ -6,10 +6,13 @@
 //!
 //! What a sidecar calls depends on few of its properties, so [`outbound`] takes an [`OutboundClass`]: nodes of one class
 //! share its result. The other part, [`inbound`], is small.
+//!
+//! [`Mesh::after`] indexes only what has changed, and [`Changes`] says which results are still good.
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
 mod access_log;
+mod changes;
 mod cluster;
 mod diagnostic;
 mod endpoint;
@@ -24,10 +27,12 @@ mod wire;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use api::istio::Hostname;
 use envoy::envoy::config::cluster::v3::Cluster;
 use envoy::envoy::config::endpoint::v3::ClusterLoadAssignment;
 use envoy::envoy::config::listener::v3::Listener;
 
+pub use changes::{Changes, Outdated};
 pub use cluster::BLACK_HOLE;
 pub use diagnostic::{Code, Diagnostic, ObjectRef, Severity};
 pub use mesh::{Mesh, Objects};
@@ -65,6 +70,16 @@ pub fn build(mesh: &Mesh, node: &Node) -> Resources {
 pub fn outbound(mesh: &Mesh, class: &OutboundClass) -> Resources {
     let mut resources = Resources::default();
     let scope = scope::Scope::new(mesh, class, &mut resources.diagnostics);
+    cluster::outbound(mesh, class, &scope, &mut resources);
+    listener::outbound(mesh, class, &scope, &mut resources);
+    resources
+}
+
+/// What [`outbound`] has for some hosts, and for those to which their routes lead. A listener where other hosts are found,
+/// too, is only theirs here.
+pub fn outbound_of(mesh: &Mesh, class: &OutboundClass, hosts: &BTreeSet<Hostname>) -> Resources {
+    let mut resources = Resources::default();
+    let scope = scope::Scope::of_hosts(mesh, class, hosts);
     cluster::outbound(mesh, class, &scope, &mut resources);
     listener::outbound(mesh, class, &scope, &mut resources);
     resources

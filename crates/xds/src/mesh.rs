@@ -11,7 +11,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use api::NamespacedName;
-use api::istio::{Action, MeshConfig, MutualTlsMode, Object};
+use api::istio::{Action, Hostname, MeshConfig, MutualTlsMode, Object};
 use api::selector::Labels;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
@@ -29,40 +29,75 @@ pub(crate) const DOMAIN: &str = "cluster.local";
 /// The objects of one cluster, indexed.
 #[derive(Debug, Clone)]
 pub struct Mesh {
-    pub(crate) config: MeshConfig,
-    pub(crate) workloads: Workloads,
-    pub(crate) services: Services,
-    pub(crate) authorizations: Authorizations,
-    pub(crate) destinations: DestinationRules,
-    pub(crate) peers: PeerAuthentications,
-    pub(crate) routes: Routes,
-    pub(crate) sidecars: Sidecars,
+    pub(crate) config: Arc<MeshConfig>,
+    pub(crate) workloads: Part<Workloads>,
+    pub(crate) services: Part<Services>,
+    pub(crate) authorizations: Part<Authorizations>,
+    pub(crate) destinations: Part<DestinationRules>,
+    pub(crate) peers: Part<PeerAuthentications>,
+    pub(crate) routes: Part<Routes>,
+    pub(crate) sidecars: Part<Sidecars>,
     /// The keys of labels by which some object tells callers apart.
     label_keys: BTreeSet<String>,
     diagnostics: BTreeSet<Diagnostic>,
+    objects: Objects,
 }
 
 impl Mesh {
     /// Indexes objects.
     pub fn new(objects: &Objects) -> Mesh {
-        let config = objects.mesh_config.clone();
-        let mut found = objects.diagnostics.clone();
-        let workloads = Workloads::new(objects);
-        let mut services = kubernetes::services(objects, &workloads, &mut found);
-        for entry in &objects.service_entries {
-            services.extend(entry::services(entry, &config, &workloads, &mut found));
-        }
-        let services = Services::new(services);
-        let authorizations = Authorizations::new(&objects.authorization_policies, &config, &workloads, &mut found);
-        let peers = PeerAuthentications::new(&objects.peer_authentications, &config, &workloads, &mut found);
-        let destinations = DestinationRules::new(&objects.destination_rules, &config, &services, &mut found);
-        let routes = Routes::new(&objects.virtual_services, &config, &services, &mut found);
-        let sidecars = Sidecars::new(&objects.sidecars, &config, &workloads, &mut found);
-        unknown_fields(objects, &mut found);
-        let keys = destinations.label_keys().chain(routes.label_keys());
-        let failover = config.locality_lb_setting.failover_priority.iter().map(|l| label_key(l));
-        Mesh {
-            label_keys: keys.chain(failover).map(str::to_owned).collect(),
+        Mesh::index(None, objects)
+    }
+
+    /// The mesh of other objects, which shares with this one what is the same. Objects count as the same if they are at
+    /// the same place in memory.
+    pub fn after(&self, objects: &Objects) -> Mesh {
+        Mesh::index(Some(self), objects)
+    }
+
+    fn index(old: Option<&Mesh>, objects: &Objects) -> Mesh {
+        let was = old.map(|o| &o.objects);
+        let config = match old {
+            Some(old) if *old.config == objects.mesh_config => old.config.clone(),
+            _ => Arc::new(objects.mesh_config.clone()),
+        };
+        let alike = old.is_some_and(|o| Arc::ptr_eq(&o.config, &config));
+        let here = same(was, objects, |o| &o.nodes) && same(was, objects, |o| &o.pods);
+        let here = here && same(was, objects, |o| &o.workload_entries);
+        let workloads = Part::new(old.map(|o| &o.workloads), here, |old, _| Workloads::new(objects, old));
+        let alike_workloads = alike && old.is_some_and(|o| o.workloads.is(&workloads));
+        let declared = same(was, objects, |o| &o.services) && same(was, objects, |o| &o.endpoint_slices);
+        let declared = declared && same(was, objects, |o| &o.service_entries) && alike_workloads;
+        let services = Part::new(old.map(|o| &o.services), declared, |old, found| {
+            let mut services = kubernetes::services(objects, &workloads, found);
+            for entry in &objects.service_entries {
+                services.extend(entry::services(entry, &config, &workloads, found));
+            }
+            Services::new(services, old)
+        });
+        let alike_services = alike && old.is_some_and(|o| o.services.is(&services));
+        let kept = alike_workloads && same(was, objects, |o| &o.authorization_policies);
+        let authorizations = Part::new(old.map(|o| &o.authorizations), kept, |_, found| {
+            Authorizations::new(&objects.authorization_policies, &config, &workloads, found)
+        });
+        let kept = alike_workloads && same(was, objects, |o| &o.peer_authentications);
+        let peers = Part::new(old.map(|o| &o.peers), kept, |_, found| {
+            PeerAuthentications::new(&objects.peer_authentications, &config, &workloads, found)
+        });
+        let kept = alike_services && same(was, objects, |o| &o.destination_rules);
+        let destinations = Part::new(old.map(|o| &o.destinations), kept, |_, found| {
+            DestinationRules::new(&objects.destination_rules, &config, &services, found)
+        });
+        let kept = alike_services && same(was, objects, |o| &o.virtual_services);
+        let routes = Part::new(old.map(|o| &o.routes), kept, |_, found| {
+            Routes::new(&objects.virtual_services, &config, &services, found)
+        });
+        let kept = alike_workloads && same(was, objects, |o| &o.sidecars);
+        let sidecars = Part::new(old.map(|o| &o.sidecars), kept, |_, found| {
+            Sidecars::new(&objects.sidecars, &config, &workloads, found)
+        });
+        let mut mesh = Mesh {
+            label_keys: BTreeSet::new(),
             config,
             workloads,
             services,
@@ -71,8 +106,34 @@ impl Mesh {
             peers,
             routes,
             sidecars,
-            diagnostics: found.into_iter().collect(),
-        }
+            diagnostics: BTreeSet::new(),
+            objects: objects.clone(),
+        };
+        mesh.conclude();
+        mesh
+    }
+
+    /// Sums up what the parts say.
+    fn conclude(&mut self) {
+        let keys = self.destinations.label_keys().chain(self.routes.label_keys());
+        let failover = self.config.locality_lb_setting.failover_priority.iter().map(|l| label_key(l));
+        self.label_keys = keys.chain(failover).map(str::to_owned).collect();
+        let mut found = self.objects.diagnostics.clone();
+        unknown_fields(&self.objects, &mut found);
+        let parts = [
+            &self.services.found,
+            &self.authorizations.found,
+            &self.destinations.found,
+            &self.peers.found,
+            &self.routes.found,
+            &self.sidecars.found,
+        ];
+        self.diagnostics = parts.into_iter().flat_map(|f| f.iter().cloned()).chain(found).collect();
+    }
+
+    /// What it was made of.
+    pub fn objects(&self) -> &Objects {
+        &self.objects
     }
 
     /// What objects say without effect, whichever node is looked at.
@@ -89,6 +150,11 @@ impl Mesh {
             labels: workload.labels.clone(),
             locality: workload.locality.clone(),
         })
+    }
+
+    /// The hosts of every service.
+    pub fn hosts(&self) -> impl Iterator<Item = &Hostname> {
+        self.services.hosts().map(|(host, _)| host)
     }
 
     /// The configuration that holds for all.
@@ -128,6 +194,53 @@ impl Mesh {
             locality: node.locality.clone(),
         }
     }
+}
+
+/// A part of the mesh, with what was found to be wrong when it was made.
+#[derive(Debug)]
+pub(crate) struct Part<T> {
+    value: Arc<T>,
+    found: Arc<Vec<Diagnostic>>,
+}
+
+impl<T> Clone for Part<T> {
+    fn clone(&self) -> Part<T> {
+        Part { value: self.value.clone(), found: self.found.clone() }
+    }
+}
+
+impl<T: PartialEq> Part<T> {
+    /// What is `kept` is not made again, and what is made again and comes out equal is the old one.
+    fn new(old: Option<&Part<T>>, kept: bool, make: impl FnOnce(Option<&T>, &mut Vec<Diagnostic>) -> T) -> Part<T> {
+        if let Some(old) = old.filter(|_| kept) {
+            return old.clone();
+        }
+        let mut found = Vec::new();
+        let value = make(old.map(|o| &*o.value), &mut found);
+        let same = old.filter(|old| *old.value == value);
+        Part { value: same.map_or_else(|| Arc::new(value), |old| old.value.clone()), found: Arc::new(found) }
+    }
+
+    /// Whether both are one.
+    pub(crate) fn is(&self, other: &Part<T>) -> bool {
+        Arc::ptr_eq(&self.value, &other.value)
+    }
+}
+
+impl<T> std::ops::Deref for Part<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.value
+    }
+}
+
+/// Whether the very same objects of a kind are in both.
+fn same<T>(old: Option<&Objects>, new: &Objects, kind: impl Fn(&Objects) -> &[Arc<T>]) -> bool {
+    old.is_some_and(|old| {
+        let (old, new) = (kind(old), kind(new));
+        old.len() == new.len() && old.iter().zip(new).all(|(a, b)| Arc::ptr_eq(a, b))
+    })
 }
 
 /// The key of a failover priority, which is `KEY` or `KEY=VALUE`.

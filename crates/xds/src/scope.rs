@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use api::istio::{EgressListener, Hostname, OutboundTrafficMode};
 
-use crate::mesh::{DOMAIN, Endpoint, Mesh, Port, Service};
+use crate::mesh::{DOMAIN, Discovery, Endpoint, Mesh, Port, Service};
+use crate::policy::Route;
 use crate::{Code, Diagnostic, OutboundClass};
 
 /// The services that a class of nodes may call, and what happens to other calls.
@@ -33,9 +34,7 @@ pub(crate) struct GroupPort<'g> {
 
 impl<'m> Scope<'m> {
     pub(crate) fn new(mesh: &'m Mesh, class: &OutboundClass, found: &mut BTreeSet<Diagnostic>) -> Scope<'m> {
-        let sidecar = class.sidecar.as_ref().and_then(|name| mesh.sidecars.get(name));
-        let egress = sidecar.map_or(&[][..], |s| s.spec.egress.as_slice());
-        let imports = Imports::new(egress, sidecar.map_or("", |s| s.metadata.namespace.as_str()));
+        let imports = Imports::of_class(mesh, class);
         let mut groups = BTreeMap::new();
         for (host, services) in mesh.services.hosts() {
             if let Some(group) = group(class, services, |service| imports.of(service)) {
@@ -52,14 +51,55 @@ impl<'m> Scope<'m> {
                 groups.insert(&first.host, group);
             }
         }
-        let own = sidecar.and_then(|s| s.spec.outbound_traffic_policy);
-        Scope { groups, unknown: own.unwrap_or(mesh.config.outbound_traffic_policy).mode }
+        Scope { groups, unknown: unknown(mesh, class) }
     }
+
+    /// The same of only some hosts, and those to which their routes lead.
+    pub(crate) fn of_hosts(mesh: &'m Mesh, class: &OutboundClass, hosts: &BTreeSet<Hostname>) -> Scope<'m> {
+        let imports = Imports::of_class(mesh, class);
+        let routed = hosts.iter().flat_map(|host| destinations(mesh, class, host));
+        let hosts: BTreeSet<Hostname> = hosts.iter().cloned().chain(routed).collect();
+        let group = |host: &Hostname| {
+            let services = mesh.services.of_host(host);
+            Some((&services.first()?.host, seen_with(mesh, class, &imports, host)?))
+        };
+        Scope { groups: hosts.iter().filter_map(group).collect(), unknown: unknown(mesh, class) }
+    }
+}
+
+/// The services of one host, if a class of nodes may call them.
+pub(crate) fn seen<'m>(mesh: &'m Mesh, class: &OutboundClass, host: &Hostname) -> Option<Group<'m>> {
+    seen_with(mesh, class, &Imports::of_class(mesh, class), host)
+}
+
+fn seen_with<'m>(mesh: &'m Mesh, class: &OutboundClass, imports: &Imports, host: &Hostname) -> Option<Group<'m>> {
+    let services = mesh.services.of_host(host);
+    let imported = group(class, services, |service| imports.of(service));
+    let leads = |route: &Route| routed(route).any(|to| to == *host);
+    let routed = || mesh.routes.seen_by(class).any(|(_, route)| leads(route));
+    imported.or_else(|| if routed() { group(class, services, |_| Some(None)) } else { None })
+}
+
+/// What happens to calls of hosts that the mesh does not know.
+fn unknown(mesh: &Mesh, class: &OutboundClass) -> OutboundTrafficMode {
+    let sidecar = class.sidecar.as_ref().and_then(|name| mesh.sidecars.get(name));
+    let own = sidecar.and_then(|s| s.spec.outbound_traffic_policy);
+    own.unwrap_or(mesh.config.outbound_traffic_policy).mode
 }
 
 impl Group<'_> {
     pub(crate) fn namespace(&self) -> &str {
         self.members.first().map_or("", |s| s.namespace.as_str())
+    }
+
+    /// Whether nothing but the endpoints of services with known ones differs.
+    pub(crate) fn declares_the_same(&self, other: &Group<'_>) -> bool {
+        let same = |a: &Arc<Service>, b: &Arc<Service>| {
+            a.declares_the_same(b) && (a.discovery == Discovery::Known || a.endpoints == b.endpoints)
+        };
+        self.ports == other.ports
+            && self.members.len() == other.members.len()
+            && self.members.iter().zip(&other.members).all(|(a, b)| same(a, b))
     }
 
     /// The ports, each once.
@@ -111,10 +151,14 @@ fn report_hidden(
 
 /// The hosts to which routes for `host` lead; they belong to the scope, though nobody imports them.
 fn destinations(mesh: &Mesh, class: &OutboundClass, host: &Hostname) -> Vec<Hostname> {
-    let Some(route) = mesh.routes.of(class, host) else { return Vec::new() };
+    mesh.routes.of(class, host).map(|route| routed(route).collect()).unwrap_or_default()
+}
+
+/// Where a route leads.
+fn routed(route: &Route) -> impl Iterator<Item = Hostname> {
     let tcp = route.spec.tcp.iter().flat_map(|r| &r.route);
     let tls = route.spec.tls.iter().flat_map(|r| &r.route);
-    tcp.chain(tls).map(|d| Hostname::resolve(&d.destination.host, &route.object.namespace, DOMAIN)).collect()
+    tcp.chain(tls).map(|d| Hostname::resolve(&d.destination.host, &route.object.namespace, DOMAIN))
 }
 
 /// What a Sidecar lets in; without one, everything.
@@ -129,6 +173,12 @@ struct Import {
 }
 
 impl Imports {
+    fn of_class(mesh: &Mesh, class: &OutboundClass) -> Imports {
+        let sidecar = class.sidecar.as_ref().and_then(|name| mesh.sidecars.get(name));
+        let egress = sidecar.map_or(&[][..], |s| s.spec.egress.as_slice());
+        Imports::new(egress, sidecar.map_or("", |s| s.metadata.namespace.as_str()))
+    }
+
     fn new(egress: &[EgressListener], namespace: &str) -> Imports {
         let host = |text: &String| {
             let (from, host) = text.split_once('/')?;

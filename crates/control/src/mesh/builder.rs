@@ -4,11 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
+use api::istio::Hostname;
 use envoy::TypeUrl;
 use envoy::ads::{Resources, Snapshot};
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout, timeout_at};
-use xds::{Diagnostic, InboundClass, Mesh, Node, Objects, OutboundClass};
+use tracing::debug;
+use xds::{Changes, Diagnostic, InboundClass, Mesh, Node, Objects, OutboundClass, Outdated};
 
 use super::ControlPlane;
 use super::encode::Encoder;
@@ -23,7 +25,6 @@ const PATIENCE: Duration = Duration::from_millis(100);
 
 /// What was built last, for whoever asks.
 pub(super) struct World {
-    pub(super) objects: Objects,
     pub(super) mesh: Arc<Mesh>,
     /// What objects say without effect, as far as the connected proxies show it.
     pub(super) diagnostics: BTreeSet<Diagnostic>,
@@ -31,8 +32,7 @@ pub(super) struct World {
 
 impl Default for World {
     fn default() -> World {
-        let objects = Objects::default();
-        World { mesh: Arc::new(Mesh::new(&objects)), objects, diagnostics: BTreeSet::new() }
+        World { mesh: Arc::new(Mesh::new(&Objects::default())), diagnostics: BTreeSet::new() }
     }
 }
 
@@ -45,20 +45,20 @@ pub(super) async fn run(plane: ControlPlane, engine: Engine) {
         heard(&mut changed).await;
     }
     let mut builder = Builder::new(plane.clone());
-    let mut first = true;
+    let mut since = Instant::now();
     loop {
-        if !first {
+        let objects = objects(&plane, &engine);
+        builder = on_its_own_thread(builder, move |builder| builder.refresh(&objects, since)).await;
+        // Kept while proxies join: what it has heard of must not be forgotten.
+        let mut pause = std::pin::pin!(quiet(&mut changed));
+        since = loop {
             tokio::select! {
-                () = quiet(&mut changed) => {}
+                since = &mut pause => break since,
                 () = heard(&mut joined) => {
-                    builder = on_its_own_thread(builder, Builder::serve).await;
-                    continue;
+                    builder = on_its_own_thread(builder, |builder| builder.serve(Instant::now())).await;
                 }
             }
-        }
-        first = false;
-        let objects = objects(&plane, &engine);
-        builder = on_its_own_thread(builder, |builder| builder.refresh(objects)).await;
+        };
     }
 }
 
@@ -74,13 +74,16 @@ async fn on_its_own_thread(mut builder: Builder, work: impl FnOnce(&mut Builder)
     }
 }
 
-/// Returns once something has changed and changes pause, or at the latest when patience ends.
-async fn quiet(changed: &mut watch::Receiver<()>) {
+/// Returns once something has changed and changes pause, or at the latest when patience ends; when the first change was
+/// heard of is returned.
+async fn quiet(changed: &mut watch::Receiver<()>) -> Instant {
     heard(changed).await;
-    let latest = Instant::now() + PATIENCE;
+    let since = Instant::now();
+    let latest = since + PATIENCE;
     let pause = async { while timeout(QUIET, heard(changed)).await.is_ok() {} };
     // Both outcomes are a reason to build.
     let _patience_ended = timeout_at(latest, pause).await;
+    since
 }
 
 async fn heard(signal: &mut watch::Receiver<()>) {
@@ -105,6 +108,8 @@ struct Builder {
     world: Arc<World>,
     outbound: BTreeMap<OutboundClass, Outbound>,
     inbound: BTreeMap<InboundClass, Inbound>,
+    /// What is outdated and has not been made anew yet.
+    retired: BTreeMap<InboundClass, Inbound>,
     encoder: Encoder,
 }
 
@@ -121,6 +126,8 @@ struct Inbound {
     clusters: Arc<Resources>,
     listeners: Arc<Resources>,
     diagnostics: BTreeSet<Diagnostic>,
+    /// One of them.
+    node: Node,
 }
 
 impl Builder {
@@ -130,39 +137,51 @@ impl Builder {
             plane,
             outbound: BTreeMap::new(),
             inbound: BTreeMap::new(),
+            retired: BTreeMap::new(),
             encoder: Encoder::default(),
         }
     }
 
     /// Makes everything anew that the objects ask for in another way than before.
-    fn refresh(&mut self, objects: Objects) {
-        let mesh = Arc::new(Mesh::new(&objects));
-        self.world = Arc::new(World { objects, mesh, diagnostics: BTreeSet::new() });
-        let (outbound, inbound) = (std::mem::take(&mut self.outbound), std::mem::take(&mut self.inbound));
-        for (class, old) in outbound {
-            let new = self.make_outbound(&class, Some(&old));
+    fn refresh(&mut self, objects: &Objects, since: Instant) {
+        let (old, started) = (self.world.mesh.clone(), Instant::now());
+        let mesh = Arc::new(old.after(objects));
+        self.world = Arc::new(World { mesh: mesh.clone(), diagnostics: BTreeSet::new() });
+        let changes = Changes::between(&old, &mesh);
+        for (class, outbound) in std::mem::take(&mut self.outbound) {
+            let new = match changes.outbound(&class) {
+                Outdated::Nothing => outbound,
+                Outdated::Clusters(hosts) => match self.patch(&class, &outbound, &hosts) {
+                    Some(patched) => patched,
+                    None => self.make_outbound(&class, Some(&outbound)),
+                },
+                Outdated::Everything => self.make_outbound(&class, Some(&outbound)),
+            };
             self.outbound.insert(class, new);
         }
-        drop(inbound);
-        self.serve();
+        let outdated = |_: &InboundClass, inbound: &mut Inbound| changes.inbound(&inbound.node);
+        self.retired = self.inbound.extract_if(.., outdated).collect();
+        self.serve(since);
+        debug!(elapsed = ?started.elapsed(), "the mesh is built");
     }
 
     /// Gives each proxy what it is to be told now.
-    fn serve(&mut self) {
+    fn serve(&mut self, since: Instant) {
         let (mut callers, mut called) = (BTreeSet::new(), BTreeSet::new());
         for proxy in self.plane.0.proxies.all() {
             let Some(node) = self.world.mesh.node(&proxy.pod) else { continue };
-            let (outbound, inbound) = self.tell(&proxy, &node);
+            let (outbound, inbound) = self.tell(&proxy, &node, since);
             callers.insert(outbound);
             called.insert(inbound);
         }
         self.outbound.retain(|class, _| callers.contains(class));
         self.inbound.retain(|class, _| called.contains(class));
+        self.retired.clear();
         self.encoder.sweep();
         self.publish();
     }
 
-    fn tell(&mut self, proxy: &Proxy, node: &Node) -> (OutboundClass, InboundClass) {
+    fn tell(&mut self, proxy: &Proxy, node: &Node, since: Instant) -> (OutboundClass, InboundClass) {
         let mesh = self.world.mesh.clone();
         let (callers, called) = (mesh.outbound_class(node), mesh.inbound_class(node));
         if !self.outbound.contains_key(&callers) {
@@ -170,7 +189,8 @@ impl Builder {
             self.outbound.insert(callers.clone(), made);
         }
         if !self.inbound.contains_key(&called) {
-            let made = self.make_inbound(node, None);
+            let old = self.retired.remove(&called);
+            let made = self.make_inbound(node, old.as_ref());
             self.inbound.insert(called.clone(), made);
         }
         if let (Some(outbound), Some(inbound)) = (self.outbound.get(&callers), self.inbound.get(&called)) {
@@ -180,7 +200,7 @@ impl Builder {
             snapshot.add(TypeUrl::Endpoint, outbound.endpoints.clone());
             snapshot.add(TypeUrl::Listener, outbound.listeners.clone());
             snapshot.add(TypeUrl::Listener, inbound.listeners.clone());
-            proxy.tell(snapshot);
+            proxy.tell(snapshot, since);
         }
         (callers, called)
     }
@@ -196,6 +216,17 @@ impl Builder {
         }
     }
 
+    /// What a class is told, with the clusters of some hosts made anew; `None` if it would be told of others.
+    fn patch(&mut self, class: &OutboundClass, old: &Outbound, hosts: &BTreeSet<Hostname>) -> Option<Outbound> {
+        let made = xds::outbound_of(&self.world.mesh, class, hosts);
+        Some(Outbound {
+            clusters: self.encoder.some(TypeUrl::Cluster, made.clusters, &old.clusters)?,
+            endpoints: self.encoder.some(TypeUrl::Endpoint, made.endpoints, &old.endpoints)?,
+            listeners: old.listeners.clone(),
+            diagnostics: old.diagnostics.clone(),
+        })
+    }
+
     fn make_inbound(&mut self, node: &Node, old: Option<&Inbound>) -> Inbound {
         let made = xds::inbound(&self.world.mesh, node);
         // What refuses connections is the same in both directions, and comes with the other.
@@ -205,6 +236,7 @@ impl Builder {
             clusters: encoder.all(TypeUrl::Cluster, clusters, old.map(|o| &o.clusters)),
             listeners: encoder.all(TypeUrl::Listener, made.listeners, old.map(|o| &o.listeners)),
             diagnostics: made.diagnostics,
+            node: node.clone(),
         }
     }
 
@@ -213,8 +245,7 @@ impl Builder {
         let mut diagnostics = self.world.mesh.diagnostics().clone();
         diagnostics.extend(self.outbound.values().flat_map(|o| o.diagnostics.iter().cloned()));
         diagnostics.extend(self.inbound.values().flat_map(|i| i.diagnostics.iter().cloned()));
-        let World { objects, mesh, .. } = &*self.world;
-        self.world = Arc::new(World { objects: objects.clone(), mesh: mesh.clone(), diagnostics });
+        self.world = Arc::new(World { mesh: self.world.mesh.clone(), diagnostics });
         *self.plane.0.world.write().unwrap_or_else(PoisonError::into_inner) = self.world.clone();
         self.plane.0.built.send_replace(true);
     }

@@ -107,6 +107,13 @@ impl Declared {
         all
     }
 
+    /// The same without one of Istio's objects.
+    pub(super) fn objects_but(&self, kind: Kind, name: &NamespacedName) -> Objects {
+        let mut all = self.mesh_config.clone();
+        self.iter().filter(|(k, n, _)| (*k, *n) != (kind, name)).for_each(|(_, _, d)| all.extend(&d.objects));
+        all
+    }
+
     /// Every object of Istio's with its kind and name.
     pub(super) fn iter(&self) -> impl Iterator<Item = (Kind, &NamespacedName, &Declaration)> {
         self.kinds.iter().flat_map(|(kind, objects)| objects.iter().map(|(name, object)| (*kind, name, object)))

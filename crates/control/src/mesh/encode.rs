@@ -35,7 +35,33 @@ impl Encoder {
         }
     }
 
-    pub(super) fn one(&mut self, type_url: TypeUrl, name: &str, message: &impl Message) -> Arc<Resource> {
+    /// `old` with some of its resources made anew; `None` if one of these was not there.
+    pub(super) fn some<M: Message>(
+        &mut self,
+        type_url: TypeUrl,
+        messages: impl IntoIterator<Item = (String, M)>,
+        old: &Arc<Resources>,
+    ) -> Option<Arc<Resources>> {
+        let mut changed = Vec::new();
+        for (name, message) in messages {
+            let known = old.get(name.as_str())?;
+            let resource = self.one(type_url, &name, &message);
+            if !Arc::ptr_eq(known, &resource) {
+                changed.push(resource);
+            }
+        }
+        if changed.is_empty() {
+            return Some(old.clone());
+        }
+        let mut new = Resources::clone(old);
+        for resource in changed {
+            // The key of the map stays, so that what is the same is seen to be by its address.
+            new.entry(resource.name().clone()).and_modify(|held| *held = resource.clone());
+        }
+        Some(Arc::new(new))
+    }
+
+    fn one(&mut self, type_url: TypeUrl, name: &str, message: &impl Message) -> Arc<Resource> {
         let bytes = message.encode_to_vec();
         let version = version(type_url, &bytes);
         if let Some(known) = self.known.get(version.as_str()).and_then(Weak::upgrade) {
@@ -79,7 +105,12 @@ mod tests {
         let other = encoder.all(TypeUrl::Cluster, [cluster("b")], None);
         assert!(Arc::ptr_eq(&first["b"], &other["b"]));
         assert!(Arc::ptr_eq(&first, &encoder.all(TypeUrl::Cluster, [cluster("a"), cluster("b")], Some(&first))));
-        drop((first, other));
+        let changed = ("b".to_owned(), Cluster { alt_stat_name: "x".to_owned(), ..cluster("b").1 });
+        let patched = encoder.some(TypeUrl::Cluster, [changed.clone()], &first).unwrap();
+        assert!(Arc::ptr_eq(&patched["a"], &first["a"]) && !Arc::ptr_eq(&patched["b"], &first["b"]));
+        assert!(Arc::ptr_eq(&encoder.some(TypeUrl::Cluster, [cluster("a")], &first).unwrap(), &first));
+        assert!(encoder.some(TypeUrl::Cluster, [changed, cluster("c")], &first).is_none());
+        drop((first, other, patched));
         encoder.sweep();
         assert!(encoder.known.is_empty());
     }

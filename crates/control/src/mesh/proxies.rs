@@ -2,12 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use api::NamespacedName;
 use envoy::TypeUrl;
 use envoy::ads::Snapshot;
 use jiff::Timestamp;
 use tokio::sync::watch;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::Signal;
@@ -36,6 +38,8 @@ pub(super) struct Proxy {
     pub(super) program: String,
     pub(super) connected: Timestamp,
     snapshot: watch::Sender<Option<Snapshot>>,
+    /// When the first change was heard of that the proxy has not been sent yet.
+    since: Mutex<Option<Instant>>,
     gone: CancellationToken,
     dialogues: Mutex<BTreeMap<TypeUrl, Dialogue>>,
 }
@@ -110,17 +114,19 @@ impl Proxy {
             program,
             connected: Timestamp::now(),
             snapshot: watch::Sender::new(None),
+            since: Mutex::default(),
             gone: CancellationToken::new(),
             dialogues: Mutex::default(),
         }
     }
 
     /// What the proxy is to be told from now on. Its stream hears of it only if it is not what it was.
-    pub(super) fn tell(&self, snapshot: Snapshot) {
+    pub(super) fn tell(&self, snapshot: Snapshot, since: Instant) {
         self.snapshot.send_if_modified(|held| {
             let differs = held.as_ref().is_none_or(|held| !held.is(&snapshot));
             if differs {
                 *held = Some(snapshot);
+                *self.since.lock().unwrap_or_else(PoisonError::into_inner) = Some(since);
             }
             differs
         });
@@ -129,6 +135,16 @@ impl Proxy {
     /// What the proxy is to be told; nothing before it was first built.
     pub(super) fn told(&self) -> watch::Receiver<Option<Snapshot>> {
         self.snapshot.subscribe()
+    }
+
+    /// What the proxy has, or is about to be sent.
+    pub(super) fn snapshot(&self) -> Snapshot {
+        self.snapshot.borrow().clone().unwrap_or_default()
+    }
+
+    /// The proxy has been sent everything; how long that took is returned.
+    pub(super) fn has_converged(&self) -> Option<Duration> {
+        self.since.lock().unwrap_or_else(PoisonError::into_inner).take().map(|since| since.elapsed())
     }
 
     /// Returns when the proxy's pod is gone.

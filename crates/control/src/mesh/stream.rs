@@ -15,6 +15,7 @@ use tracing::{debug, info, warn};
 
 use super::ControlPlane;
 use super::identity;
+use super::metrics::Metrics;
 use super::proxies::Proxy;
 
 /// How long a proxy may take to say who it is.
@@ -124,7 +125,7 @@ async fn serve<P: Protocol>(
     let node = P::node(&first).ok_or_else(|| Status::invalid_argument("the first request must name the node"))?;
     let connected = identity::admit(plane, peer, node).await?;
     let proxy = &*connected.proxy;
-    let talk = talk::<P>(proxy, first, requests, sink);
+    let talk = talk::<P>(proxy, first, requests, sink, &plane.0.metrics);
     tokio::select! {
         ended = talk => ended,
         () = proxy.gone() => Err(Status::permission_denied(format!("the pod {} is gone", proxy.pod))),
@@ -137,21 +138,25 @@ async fn talk<P: Protocol>(
     first: P::Request,
     mut requests: Streaming<P::Request>,
     sink: &Sink,
+    metrics: &Metrics,
 ) -> Result<(), Status> {
     let mut protocol = P::default();
     let mut told = proxy.told();
-    let mut due = hear(&mut protocol, proxy, &first);
+    let mut due = hear(&mut protocol, proxy, &first, metrics);
     loop {
         if due {
             let snapshot = told.borrow_and_update().clone();
             if let Some(snapshot) = snapshot {
-                send(proxy, protocol.push(&snapshot), sink).await?;
+                send(proxy, protocol.push(&snapshot), sink, metrics).await?;
                 due = false;
+                if let Some(time) = proxy.has_converged() {
+                    metrics.converged(time);
+                }
             }
         }
         tokio::select! {
             request = requests.message() => match request {
-                Ok(Some(request)) => due |= hear(&mut protocol, proxy, &request),
+                Ok(Some(request)) => due |= hear(&mut protocol, proxy, &request, metrics),
                 Ok(None) => return Ok(()),
                 Err(status) => {
                     debug!(pod = %proxy.pod, %status, "a proxy is cut off");
@@ -164,7 +169,7 @@ async fn talk<P: Protocol>(
 }
 
 /// Takes a request in; whether an answer may be due.
-fn hear<P: Protocol>(protocol: &mut P, proxy: &Proxy, request: &P::Request) -> bool {
+fn hear<P: Protocol>(protocol: &mut P, proxy: &Proxy, request: &P::Request, metrics: &Metrics) -> bool {
     // Certificates are between a workload and its authority; nothing about them is said here.
     if P::type_url(request) == TypeUrl::Secret.as_str() {
         return false;
@@ -176,6 +181,7 @@ fn hear<P: Protocol>(protocol: &mut P, proxy: &Proxy, request: &P::Request) -> b
         }
         Heard::Rejected(type_url, reason) => {
             warn!(pod = %proxy.pod, %type_url, reason, "a proxy refuses its configuration and keeps what it had");
+            metrics.rejected(type_url);
             let mut dialogues = proxy.dialogues();
             let dialogue = dialogues.entry(type_url).or_default();
             dialogue.rejected = P::nonce(request).to_owned();
@@ -187,8 +193,9 @@ fn hear<P: Protocol>(protocol: &mut P, proxy: &Proxy, request: &P::Request) -> b
     false
 }
 
-async fn send(proxy: &Proxy, responses: Vec<Response>, sink: &Sink) -> Result<(), Status> {
+async fn send(proxy: &Proxy, responses: Vec<Response>, sink: &Sink, metrics: &Metrics) -> Result<(), Status> {
     for Response { type_url, nonce, bytes } in responses {
+        metrics.pushed(type_url, bytes.len());
         proxy.dialogues().entry(type_url).or_default().sent = nonce;
         match timeout(UNREAD, sink.send(Ok(bytes))).await {
             Ok(Ok(())) => {}

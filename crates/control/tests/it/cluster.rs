@@ -58,7 +58,10 @@ impl Cluster {
             api_endpoint: (Ipv4Addr::new(10, 33, 0, 1), 6443),
             data_plane: control::DataPlane::default(),
         };
-        let extensions = Extensions { admission: control::admission(&config), ..Extensions::default() };
+        let mesh = ControlPlane::new();
+        let mut admission = control::admission(&config);
+        admission.push(mesh.admission());
+        let extensions = Extensions { admission, ..Extensions::default() };
         let token_key = Arc::new(pki::TokenKey::generate().unwrap());
         // What an earlier server left to the runtime may hold the store for a moment.
         let open = async || {
@@ -71,7 +74,6 @@ impl Cluster {
         let user = UserInfo { name: "admin".to_owned(), groups, ..UserInfo::default() };
         let client = Client::new(server.in_process(user), "default");
         let mut tasks = JoinSet::new();
-        let mesh = ControlPlane::new();
         control::bootstrap(&config, &client).await.unwrap();
         tasks.spawn(control::run(config, client.clone(), mesh.clone()));
         tasks.spawn(run_pods(client.clone()));
@@ -125,6 +127,16 @@ impl Cluster {
 
     pub(crate) async fn create(&self, path: &str, object: Value) -> Value {
         self.try_create(path, object).await.unwrap_or_else(|refusal| panic!("{path}: {refusal:?}"))
+    }
+
+    /// Creates an object, and returns what its maker is warned of.
+    pub(crate) async fn warnings(&self, path: &str, object: &Value) -> Vec<String> {
+        let request = Request::post(path).header("content-type", "application/json");
+        let request = request.body(object.to_string().into_bytes().into()).unwrap();
+        let response = self.client.send(request).await.unwrap();
+        assert!(response.status().is_success(), "{path}: {}", response.status());
+        let warnings = response.headers().get_all("warning").into_iter();
+        warnings.map(|w| w.to_str().unwrap().to_owned()).collect()
     }
 
     pub(crate) async fn try_patch(&self, path: &str, patch: Value) -> Result<Value, Refusal> {

@@ -1,12 +1,15 @@
 //! What the mesh's control plane tells which proxy, and when.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use envoy::TypeUrl;
 use envoy::ads::Client;
 use envoy::envoy::config::endpoint::v3::ClusterLoadAssignment;
 use pki::MeshAuthority;
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tonic::Code;
@@ -19,8 +22,11 @@ struct Mesh {
     cluster: Cluster,
     authority: MeshAuthority,
     address: SocketAddr,
-    serving: JoinHandle<std::io::Result<()>>,
+    monitoring: SocketAddr,
+    serving: [JoinHandle<std::io::Result<()>>; 2],
 }
+
+const LIMIT: Duration = Duration::from_secs(20);
 
 const KINDS: [(&str, &str, &str); 7] = [
     ("security.istio.io", "AuthorizationPolicy", "authorizationpolicies"),
@@ -61,12 +67,16 @@ impl Mesh {
         let address = listener.local_addr().unwrap();
         let mesh = cluster.mesh.clone();
         let serving = tokio::spawn(async move { mesh.serve(listener, CancellationToken::new()).await });
-        Mesh { cluster, authority, address, serving }
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let monitoring = listener.local_addr().unwrap();
+        let mesh = cluster.mesh.clone();
+        let watching = tokio::spawn(async move { mesh.serve_monitoring(listener, CancellationToken::new()).await });
+        Mesh { cluster, authority, address, monitoring, serving: [serving, watching] }
     }
 
     /// Ends the control plane's process, so to speak, and starts it again.
     async fn restart(self) -> Mesh {
-        self.serving.abort();
+        self.serving.iter().for_each(JoinHandle::abort);
         Mesh::serve(self.cluster.restart().await).await
     }
 
@@ -121,6 +131,26 @@ impl Mesh {
         all
     }
 
+    /// What the monitoring port answers.
+    async fn page(&self, path: &str) -> (u16, String) {
+        let mut stream = TcpStream::connect(self.monitoring).await.unwrap();
+        stream.write_all(format!("GET {path} HTTP/1.0\r\n\r\n").as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
+    }
+
+    /// Waits until a document of the monitoring port is as `wanted`.
+    async fn until_page(&self, path: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+        let look = async || {
+            let (status, body) = self.page(path).await;
+            let document = (status == 200).then(|| serde_json::from_str(&body).unwrap());
+            document.filter(|document| wanted(document))
+        };
+        testkit::until_async(path, LIMIT, look).await
+    }
+
     async fn address_of(&self, service: &str) -> String {
         let service = self.cluster.get(&format!("/api/v1/namespaces/default/services/{service}")).await.unwrap();
         service["spec"]["clusterIP"].as_str().unwrap().to_owned()
@@ -142,8 +172,11 @@ async fn a_proxy_is_told_of_services_and_endpoints() {
     let name = "outbound|9000||a.default.svc.cluster.local";
     proxy.until_held(TypeUrl::Cluster, name).await;
     proxy.until_held(TypeUrl::Endpoint, name).await;
-    let endpoints: ClusterLoadAssignment = proxy.get(TypeUrl::Endpoint, name);
-    assert_eq!(endpoints.endpoints.iter().map(|l| l.lb_endpoints.len()).sum::<usize>(), 1);
+    let one = async || {
+        let endpoints: ClusterLoadAssignment = proxy.get(TypeUrl::Endpoint, name);
+        (endpoints.endpoints.iter().map(|l| l.lb_endpoints.len()).sum::<usize>() == 1).then_some(())
+    };
+    testkit::until_async("an endpoint", LIMIT, one).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -240,7 +273,76 @@ async fn a_proxy_that_refuses_holds_nobody_up_and_hears_of_what_follows() {
     let told = Told { type_url: TypeUrl::Listener, names: vec!["virtualInbound".to_owned()], removed: vec![] };
     assert_eq!(a.until_told().await, std::slice::from_ref(&told));
     assert_eq!(b.until_told().await, [told]);
+    let refused = |proxies: &Value| {
+        let of = |name: &str| proxies.as_array().unwrap().iter().find(|p| p["proxy"] == name).cloned().unwrap();
+        let (a, b) = (of("a.default"), of("b.default"));
+        a["listener_nacked"] == a["listener_sent"] && b["listener_acked"] == b["listener_sent"]
+    };
+    mesh.until_page("/debug/syncz", refused).await;
+    let nacks = mesh.until_page("/debug/nacks", |nacks| nacks[0]["proxy"] == "a.default").await;
+    assert!(nacks[0]["error"].as_str().unwrap().contains("virtualInbound: no"), "{nacks}");
     let logs = mesh.flush("second", &[&a, &b]).await;
     let address = mesh.address_of("second").await;
     assert!(logs.iter().all(|log| beside(log, "second", &address).is_empty()), "{logs:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_object_says_without_effect_is_in_its_status_and_hinders_no_other() {
+    let mesh = Mesh::start().await;
+    mesh.workload("a").await;
+    let a = mesh.connect("a").await;
+    mesh.flush("first", &[&a]).await;
+    mesh.policy("p", json!({"selector": {"matchLabels": {"app": "nobody"}}, "action": "DENY", "rules": [{}]})).await;
+    let rule = json!({"apiVersion": "networking.istio.io/v1", "kind": "DestinationRule",
+        "metadata": {"name": "r"}, "spec": {"host": "a", "trafficPolicy": {"connectionPool": {"tcp": {"maxConnections": 7}}}}});
+    mesh.cluster.create("/apis/networking.istio.io/v1/namespaces/default/destinationrules", rule).await;
+    let told = a.until_told().await;
+    assert!(told.iter().any(|t| t.names == ["outbound|9000||a.default.svc.cluster.local"]), "{told:?}");
+    let path = format!("{POLICIES}/p");
+    let policy = mesh.cluster.until(&path, |policy| !policy["status"]["validationMessages"].is_null()).await;
+    assert_eq!(policy["status"]["validationMessages"][0]["type"]["code"], "IST0127");
+    assert_eq!(policy["status"]["observedGeneration"], policy["metadata"]["generation"]);
+    mesh.cluster.patch(&path, json!({"spec": {"selector": {"matchLabels": {"app": "a"}}}})).await;
+    let cleared = |policy: &Value| policy["status"]["validationMessages"].as_array().is_some_and(Vec::is_empty);
+    mesh.cluster.until(&path, cleared).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_applies_an_object_is_warned_of_what_has_no_effect() {
+    let mesh = Mesh::start().await;
+    mesh.workload("a").await;
+    mesh.connect("a").await.until_held(TypeUrl::Listener, "virtualInbound").await;
+    let policy = json!({"apiVersion": "security.istio.io/v1", "kind": "AuthorizationPolicy", "metadata": {"name": "p"},
+        "spec": {"selector": {"matchLabels": {"app": "nobody"}}, "rules": [{}]}});
+    let warnings = mesh.cluster.warnings(POLICIES, &policy).await;
+    assert!(
+        warnings.iter().any(|w| w.contains("spec.selector: no workload has the labels app=nobody")),
+        "{warnings:?}"
+    );
+    let route = json!({"apiVersion": "networking.istio.io/v1", "kind": "VirtualService", "metadata": {"name": "r"},
+        "spec": {"hosts": ["a"], "tcp": [{"route": [{"destination": {"host": "a", "subset": "v9"}}]}]}});
+    let path = "/apis/networking.istio.io/v1/namespaces/default/virtualservices";
+    let warnings = mesh.cluster.warnings(path, &route).await;
+    assert!(warnings.iter().any(|w| w.contains("spec.tcp[0].route[0].destination: there is no")), "{warnings:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_control_plane_shows_what_it_knows() {
+    let mesh = Mesh::start().await;
+    mesh.workload("a").await;
+    let a = mesh.connect("a").await;
+    mesh.flush("first", &[&a]).await;
+    assert_eq!(mesh.page("/ready").await.0, 200);
+    let (_, metrics) = mesh.page("/metrics").await;
+    assert!(
+        metrics.contains("\npilot_xds{version=") && metrics.contains("pilot_xds_pushes{type=\"lds\"}"),
+        "{metrics}"
+    );
+    let dump = mesh.until_page("/debug/config_dump?proxyID=a.default", |_| true).await;
+    let listeners = dump["configs"][1]["dynamic_listeners"].as_array().unwrap();
+    let inbound = listeners.iter().find(|l| l["name"] == "virtualInbound").unwrap();
+    assert_eq!(inbound["active_state"]["listener"]["@type"], TypeUrl::Listener.as_str());
+    assert_eq!(mesh.page("/debug/config_dump?proxyID=b.default").await.0, 404);
+    let clients = mesh.until_page("/debug/adsz", |clients| clients["totalClients"] == 1).await;
+    assert_eq!(clients["clients"][0]["connectionId"], "a.default");
 }

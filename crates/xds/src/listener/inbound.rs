@@ -42,7 +42,7 @@ pub(crate) fn build(mesh: &Mesh, node: &Node, resources: &mut Resources) {
 
 /// The workload's ports that some service of it declares; the oldest service decides what is spoken there.
 fn declared_ports(mesh: &Mesh, node: &Node, resources: &mut Resources) -> BTreeMap<u16, Protocol> {
-    let mut services: Vec<&Service> = mesh.services.all().map(AsRef::as_ref).filter(|s| selects(s, node)).collect();
+    let mut services: Vec<&Service> = mesh.services.all().map(AsRef::as_ref).filter(|s| s.selects(node)).collect();
     services.sort_by(|a, b| a.age.cmp(&b.age));
     let pod = mesh.workloads.pod(&node.namespace, &node.name);
     let mut ports = BTreeMap::new();
@@ -64,11 +64,6 @@ fn declared_ports(mesh: &Mesh, node: &Node, resources: &mut Resources) -> BTreeM
         }
     }
     ports
-}
-
-fn selects(service: &Service, node: &Node) -> bool {
-    let selector = service.selector.as_ref();
-    service.namespace == node.namespace && selector.is_some_and(|s| api::istio::includes(&node.labels, s))
 }
 
 /// The ports at which nothing is to be learnt from the first bytes, so that servers may speak first.

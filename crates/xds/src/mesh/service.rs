@@ -10,10 +10,10 @@ use ipnet::IpNet;
 
 use super::protocol::Protocol;
 use super::workload::Workload;
-use crate::ObjectRef;
+use crate::{Node, ObjectRef};
 
 /// A service.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Service {
     pub(crate) object: ObjectRef,
     pub(crate) age: Age,
@@ -81,7 +81,7 @@ pub(crate) enum Discovery {
 }
 
 /// An endpoint for one port of a service.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Endpoint {
     /// The service's port.
     pub(crate) service_port: u16,
@@ -99,6 +99,22 @@ impl Endpoint {
 impl Service {
     pub(crate) fn endpoints_of(&self, port: u16) -> impl Iterator<Item = &Endpoint> {
         self.endpoints.iter().filter(move |e| e.service_port == port)
+    }
+
+    /// Whether the node's workload is one of the service's, by the service's selector.
+    pub(crate) fn selects(&self, node: &Node) -> bool {
+        let selector = self.selector.as_ref();
+        self.namespace == node.namespace && selector.is_some_and(|s| api::istio::includes(&node.labels, s))
+    }
+
+    /// Whether nothing but the endpoints differs.
+    pub(crate) fn declares_the_same(&self, other: &Service) -> bool {
+        let Service { object, age, host, namespace, addresses, ports, discovery, .. } = self;
+        let named = (object, age, host, namespace) == (&other.object, &other.age, &other.host, &other.namespace);
+        let called = (addresses, ports, discovery) == (&other.addresses, &other.ports, &other.discovery);
+        let Service { external, visibility, names, selector, .. } = self;
+        let rest = (external, visibility, names, selector);
+        named && called && rest == (&other.external, &other.visibility, &other.names, &other.selector)
     }
 }
 
@@ -142,19 +158,31 @@ impl Visibility {
 }
 
 /// Services by host, each oldest first.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Services {
     by_host: BTreeMap<Hostname, Vec<Arc<Service>>>,
 }
 
 impl Services {
-    pub(crate) fn new(mut services: Vec<Service>) -> Services {
+    /// These services; those that are equal are taken from `old`.
+    pub(crate) fn new(mut services: Vec<Service>, old: Option<&Services>) -> Services {
         services.sort_by(|a, b| a.age.cmp(&b.age).then_with(|| a.host.cmp(&b.host)));
         let mut by_host = BTreeMap::<Hostname, Vec<Arc<Service>>>::new();
         for service in services {
-            by_host.entry(service.host.clone()).or_default().push(Arc::new(service));
+            let known = old.map_or(&[][..], |o| o.of_host(&service.host)).iter().find(|known| ***known == service);
+            let host = service.host.clone();
+            by_host.entry(host).or_default().push(known.cloned().unwrap_or_else(|| Arc::new(service)));
         }
         Services { by_host }
+    }
+
+    /// The hosts whose services are not the same in both.
+    pub(crate) fn differing<'a>(&'a self, other: &'a Services) -> BTreeSet<&'a Hostname> {
+        let same = |a: &[Arc<Service>], b: &[Arc<Service>]| {
+            a.len() == b.len() && a.iter().zip(b).all(|(a, b)| Arc::ptr_eq(a, b))
+        };
+        let hosts = self.by_host.keys().chain(other.by_host.keys());
+        hosts.filter(|host| !same(self.of_host(host), other.of_host(host))).collect()
     }
 
     pub(crate) fn hosts(&self) -> impl Iterator<Item = (&Hostname, &[Arc<Service>])> {

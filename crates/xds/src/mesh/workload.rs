@@ -72,22 +72,30 @@ impl Workload {
 }
 
 /// Every workload, by name.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Workloads {
     pods: BTreeMap<NamespacedName, Arc<Workload>>,
     entries: BTreeMap<NamespacedName, Arc<Workload>>,
 }
 
 impl Workloads {
-    pub(crate) fn new(objects: &Objects) -> Workloads {
+    /// Those of `objects`; what is equal is taken from `old`.
+    pub(crate) fn new(objects: &Objects, old: Option<&Workloads>) -> Workloads {
+        let share = |known: Option<&Arc<Workload>>, new: Workload| match known {
+            Some(known) if **known == new => known.clone(),
+            _ => Arc::new(new),
+        };
         let nodes: BTreeMap<String, Locality> = objects.nodes.iter().filter_map(|n| place(n)).collect();
         let pod = |pod: &Arc<core::Pod>| {
             let name = pod.metadata.name.clone().unwrap_or_default();
             let workload = Workload::of_pod(pod, &nodes);
-            (NamespacedName::new(workload.namespace.clone(), name), Arc::new(workload))
+            let name = NamespacedName::new(workload.namespace.clone(), name);
+            let workload = share(old.and_then(|o| o.pods.get(&name)), workload);
+            (name, workload)
         };
         let entry = |entry: &Arc<Object<WorkloadEntry>>| {
-            (entry.name(), Arc::new(Workload::of_entry(&entry.spec, &entry.metadata.namespace)))
+            let workload = Workload::of_entry(&entry.spec, &entry.metadata.namespace);
+            (entry.name(), share(old.and_then(|o| o.entries.get(&entry.name())), workload))
         };
         Workloads {
             pods: objects.pods.iter().map(pod).collect(),

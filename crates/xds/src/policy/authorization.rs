@@ -13,14 +13,14 @@ use crate::mesh::Workloads;
 use crate::{Diagnostic, ObjectRef};
 
 /// Every AuthorizationPolicy, translated, by namespace.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Authorizations {
     root: String,
     by_namespace: BTreeMap<String, Vec<Authorization>>,
 }
 
 /// One policy, translated.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Authorization {
     pub(crate) object: ObjectRef,
     selector: Labels,

@@ -14,14 +14,14 @@ use crate::mesh::{DOMAIN, Services, Visibility};
 use crate::{Code, Diagnostic, ObjectRef, OutboundClass};
 
 /// Every DestinationRule, merged where they are for the same, by namespace.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) struct DestinationRules {
     root: String,
     by_namespace: BTreeMap<String, BTreeMap<Hostname, Vec<Merged>>>,
 }
 
 /// The rules of one namespace for one host, seen by the same clients.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Merged {
     /// The oldest of them.
     pub(crate) object: ObjectRef,
@@ -88,6 +88,12 @@ impl DestinationRules {
             });
             usable.max_by_key(|rule| (!rule.clients.is_empty(), rule.host.specificity()))
         })
+    }
+
+    /// The rules that may hold for a client's calls.
+    pub(crate) fn seen_by(&self, class: &OutboundClass) -> impl Iterator<Item = &Merged> {
+        let rules = self.by_namespace.values().flat_map(BTreeMap::values).flatten();
+        rules.filter(|r| r.visibility.includes(&class.namespace) && api::istio::includes(&class.labels, &r.clients))
     }
 
     /// The keys of labels by which rules tell clients apart.

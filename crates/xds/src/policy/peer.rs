@@ -11,7 +11,7 @@ use crate::mesh::Workloads;
 use crate::{Code, Diagnostic, ObjectRef};
 
 /// Every PeerAuthentication, by scope.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) struct PeerAuthentications {
     /// The root namespace's, without a selector.
     mesh: Option<Arc<Object<PeerAuthentication>>>,
@@ -72,6 +72,12 @@ impl PeerAuthentications {
     pub(crate) fn of_namespace(&self, namespace: &str) -> MutualTlsMode {
         let mode = |o: Option<&Arc<Object<PeerAuthentication>>>| o.map(|o| o.spec.mtls.mode).unwrap_or_default();
         or(mode(self.namespaces.get(namespace)), or(mode(self.mesh.as_ref()), MutualTlsMode::Permissive))
+    }
+
+    /// Whether both say the same of every workload of a namespace.
+    pub(crate) fn agree(&self, other: &PeerAuthentications, namespace: &str) -> bool {
+        self.of_namespace(namespace) == other.of_namespace(namespace)
+            && self.workloads.get(namespace) == other.workloads.get(namespace)
     }
 
     /// What a workload accepts.

@@ -14,14 +14,14 @@ use crate::{Code, Diagnostic, ObjectRef, OutboundClass};
 const MESH: &str = "mesh";
 
 /// Every VirtualService for sidecars, by host.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Routes {
     /// Oldest first.
     by_host: BTreeMap<Hostname, Vec<Arc<Route>>>,
 }
 
 /// A VirtualService.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Route {
     pub(crate) object: ObjectRef,
     pub(crate) spec: VirtualService,
@@ -80,6 +80,12 @@ impl Routes {
         let wider = self.by_host.range(Hostname::wildcards()).filter(|(pattern, _)| pattern.covers(host));
         let usable = wider.filter_map(|(pattern, _)| Some((pattern, visible(pattern)?)));
         usable.max_by_key(|(pattern, _)| pattern.specificity()).map(|(_, route)| route)
+    }
+
+    /// The routes that may hold for a client's calls, with the hosts that they are for.
+    pub(crate) fn seen_by(&self, class: &OutboundClass) -> impl Iterator<Item = (&Hostname, &Arc<Route>)> {
+        let all = self.by_host.iter().flat_map(|(host, routes)| routes.iter().map(move |route| (host, route)));
+        all.filter(|(_, route)| route.visibility.includes(&class.namespace))
     }
 
     /// The keys of labels by which routes tell callers apart.

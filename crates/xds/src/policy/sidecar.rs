@@ -12,7 +12,7 @@ use crate::mesh::Workloads;
 use crate::{Code, Diagnostic, ObjectRef};
 
 /// Every Sidecar, by namespace, oldest first.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Sidecars {
     root: String,
     by_namespace: BTreeMap<String, Vec<Arc<Object<Sidecar>>>>,

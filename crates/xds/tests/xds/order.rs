@@ -1,7 +1,8 @@
 //! Equal objects in any order give equal bytes.
 
 use prost::Message;
-use xds::{Mesh, Resources};
+use serde_json::{Value, json};
+use xds::{Changes, Mesh, Objects, Outdated, Resources};
 
 use crate::world::{BASE, cases, documents, node, objects};
 
@@ -25,8 +26,8 @@ impl Numbers {
     }
 }
 
-#[test]
-fn the_order_of_objects_changes_no_byte() {
+/// The cases in one world.
+fn everything() -> Vec<Value> {
     let inputs = cases().into_iter().map(|folder| std::fs::read_to_string(folder.join("in.yaml")).unwrap());
     let mut all = documents(BASE);
     for (i, mut document) in inputs.flat_map(|input| documents(&input)).enumerate() {
@@ -37,6 +38,12 @@ fn the_order_of_objects_changes_no_byte() {
         }
         all.push(document);
     }
+    all
+}
+
+#[test]
+fn the_order_of_objects_changes_no_byte() {
+    let mut all = everything();
     let mesh = Mesh::new(&objects(&all));
     let expected = bytes(&xds::build(&mesh, &node("sleep")));
     let mut numbers = Numbers(0x9E37_79B9_7F4A_7C15);
@@ -47,5 +54,81 @@ fn the_order_of_objects_changes_no_byte() {
         let other = Mesh::new(&objects(&all));
         assert_eq!(other.diagnostics(), mesh.diagnostics());
         assert_eq!(bytes(&xds::build(&other, &node("sleep"))), expected);
+    }
+}
+
+/// A document as it may be after an edit that touches what others depend on.
+fn edited(document: &Value, numbers: &mut Numbers) -> Value {
+    let mut document = document.clone();
+    match document["kind"].as_str().unwrap() {
+        "EndpointSlice" => document["endpoints"] = json!([{"addresses": [format!("10.9.8.{}", numbers.below(9))]}]),
+        "PeerAuthentication" => document["spec"]["mtls"]["mode"] = ["DISABLE", "STRICT"][numbers.below(2)].into(),
+        "AuthorizationPolicy" => document["spec"]["action"] = ["DENY", "ALLOW"][numbers.below(2)].into(),
+        _ => document["metadata"]["labels"]["edited"] = numbers.below(3).to_string().into(),
+    }
+    document
+}
+
+/// What a node had, brought up to date as [`Changes`] says.
+fn updated(held: &Resources, old: &Mesh, new: &Mesh, name: &str) -> Resources {
+    let (changes, node) = (Changes::between(old, new), node(name));
+    let class = new.outbound_class(&node);
+    let mut next = match changes.outbound(&class) {
+        _ if class != old.outbound_class(&node) => return xds::build(new, &node),
+        Outdated::Everything => return xds::build(new, &node),
+        Outdated::Nothing => held.clone(),
+        Outdated::Clusters(hosts) => {
+            let made = xds::outbound_of(new, &class, &hosts);
+            let mut next = held.clone();
+            next.clusters.extend(made.clusters);
+            next.endpoints.extend(made.endpoints);
+            next
+        }
+    };
+    if changes.inbound(&node) || old.inbound_class(&node) != new.inbound_class(&node) {
+        let inbound = xds::inbound(new, &node);
+        next.clusters.retain(|name, _| !name.starts_with("inbound|"));
+        next.clusters.extend(inbound.clusters);
+        next.listeners.extend(inbound.listeners);
+    }
+    next
+}
+
+#[test]
+fn what_is_brought_up_to_date_is_what_is_built_anew() {
+    let all = everything();
+    let decoded = |document: &Value| objects(std::slice::from_ref(document));
+    let mut numbers = Numbers(0x0DDB_1A5E_5BAD_5EED);
+    let mut present: Vec<Option<Objects>> = all.iter().map(|d| Some(decoded(d))).collect();
+    let together = |present: &[Option<Objects>]| {
+        let mut together = Objects::default();
+        for part in present.iter().flatten() {
+            together.extend(part);
+            if part.mesh_config != Objects::default().mesh_config {
+                together.mesh_config = part.mesh_config.clone();
+            }
+        }
+        together
+    };
+    let mut mesh = Mesh::new(&together(&present));
+    let names = ["sleep", "tcp-echo"];
+    let mut held = names.map(|name| xds::build(&mesh, &node(name)));
+    for _ in 0..300 {
+        let i = numbers.below(all.len());
+        present[i] = match numbers.below(3) {
+            0 => None,
+            1 => Some(decoded(&all[i])),
+            _ => Some(decoded(&edited(&all[i], &mut numbers))),
+        };
+        let next = mesh.after(&together(&present));
+        let fresh = Mesh::new(&together(&present));
+        assert_eq!(next.diagnostics(), fresh.diagnostics());
+        for (name, held) in names.iter().zip(&mut held) {
+            *held = updated(held, &mesh, &next, name);
+            let expected = xds::build(&fresh, &node(name));
+            let part = |r: &Resources| (r.listeners.clone(), r.clusters.clone(), r.endpoints.clone());
+            assert!(part(held) == part(&expected), "{name} after an edit of {}", all[i]);
+        }
+        mesh = next;
     }
 }

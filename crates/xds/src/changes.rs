@@ -1,0 +1,108 @@
+//! What must be built again when the mesh has changed.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use api::istio::{Hostname, MutualTlsMode};
+
+use crate::mesh::{Mesh, Service};
+use crate::{Node, OutboundClass, scope};
+
+/// What differs between two meshes.
+pub struct Changes<'m> {
+    old: &'m Mesh,
+    new: &'m Mesh,
+    /// The hosts whose services differ.
+    hosts: BTreeSet<&'m Hostname>,
+    /// The hosts of which some endpoint has begun or ceased to take mutual TLS.
+    encrypted: BTreeSet<&'m Hostname>,
+}
+
+/// What of a class's resources must be built again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outdated {
+    /// Nothing.
+    Nothing,
+    /// Only the clusters of these hosts and their endpoints: [`crate::outbound_of`] makes them.
+    Clusters(BTreeSet<Hostname>),
+    /// Everything.
+    Everything,
+}
+
+impl<'m> Changes<'m> {
+    /// What differs; `new` was made by [`Mesh::after`] of `old`.
+    pub fn between(old: &'m Mesh, new: &'m Mesh) -> Changes<'m> {
+        let hosts =
+            if old.services.is(&new.services) { BTreeSet::new() } else { new.services.differing(&old.services) };
+        Changes { old, new, hosts, encrypted: encrypted(old, new) }
+    }
+
+    /// What of [`crate::outbound`] must be built again.
+    pub fn outbound(&self, class: &OutboundClass) -> Outdated {
+        let (old, new) = (self.old, self.new);
+        let sidecar = |mesh: &'m Mesh| class.sidecar.as_ref().and_then(|name| mesh.sidecars.get(name));
+        let rules = old.destinations.is(&new.destinations)
+            || old.destinations.seen_by(class).eq(new.destinations.seen_by(class));
+        let routes = || old.routes.is(&new.routes) || old.routes.seen_by(class).eq(new.routes.seen_by(class));
+        if self.is_configured_anew() || sidecar(old) != sidecar(new) || !rules || !routes() {
+            return Outdated::Everything;
+        }
+        let mut hosts = BTreeSet::new();
+        for host in &self.hosts {
+            match (scope::seen(old, class, host), scope::seen(new, class, host)) {
+                (None, None) => {}
+                (Some(old), Some(new)) if old.declares_the_same(&new) => drop(hosts.insert((*host).clone())),
+                _ => return Outdated::Everything,
+            }
+        }
+        let seen = self.encrypted.iter().filter(|host| scope::seen(new, class, host).is_some());
+        hosts.extend(seen.map(|host| (*host).clone()));
+        if hosts.is_empty() { Outdated::Nothing } else { Outdated::Clusters(hosts) }
+    }
+
+    /// Whether [`crate::inbound`] of a node must be built again.
+    pub fn inbound(&self, node: &Node) -> bool {
+        let (old, new) = (self.old, self.new);
+        let (namespace, labels) = (node.namespace.as_str(), &node.labels);
+        let allowed = old.authorizations.is(&new.authorizations)
+            || old.authorizations.of(namespace, labels).eq(new.authorizations.of(namespace, labels));
+        let accepted =
+            || old.peers.is(&new.peers) || old.peers.of(namespace, labels) == new.peers.of(namespace, labels);
+        self.is_configured_anew() || !allowed || !accepted() || self.hosts.iter().any(|host| self.declares(host, node))
+    }
+
+    fn is_configured_anew(&self) -> bool {
+        !std::sync::Arc::ptr_eq(&self.old.config, &self.new.config)
+    }
+
+    /// Whether something else is declared of a node's own ports.
+    fn declares(&self, host: &Hostname, node: &Node) -> bool {
+        let selecting = |mesh: &'m Mesh| -> Vec<&'m Service> {
+            let services = mesh.services.of_host(host).iter().map(AsRef::as_ref);
+            services.filter(|service| service.selects(node)).collect()
+        };
+        let (old, new) = (selecting(self.old), selecting(self.new));
+        old.len() != new.len() || old.iter().zip(&new).any(|(a, b)| !a.declares_the_same(b))
+    }
+}
+
+fn encrypted<'m>(old: &'m Mesh, new: &'m Mesh) -> BTreeSet<&'m Hostname> {
+    if old.peers.is(&new.peers) {
+        return BTreeSet::new();
+    }
+    let mut agree = BTreeMap::new();
+    let mut agree =
+        |namespace: &'m str| *agree.entry(namespace).or_insert_with(|| old.peers.agree(&new.peers, namespace));
+    let accepts = |mode| mode != MutualTlsMode::Disable;
+    let mut differs = |service: &'m Service| {
+        let namespace = service.namespace.as_str();
+        let of = |mesh: &Mesh| accepts(mesh.peers.of_namespace(namespace));
+        (!agree(namespace) && of(old) != of(new))
+            || service.endpoints.iter().any(|endpoint| {
+                let workload = &endpoint.workload;
+                let of = |mesh: &Mesh| accepts(mesh.peers.of(&workload.namespace, &workload.labels).at(endpoint.port));
+                !agree(&workload.namespace) && of(old) != of(new)
+            })
+    };
+    let hosts = new.services.hosts().filter(|(_, services)| services.iter().any(|service| differs(service)));
+    hosts.map(|(host, _)| host).collect()
+}
