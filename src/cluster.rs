@@ -216,6 +216,7 @@ impl<'a> Cluster<'a> {
         NodeConfig {
             home: self.home.path().to_owned(),
             executable: self.executable.clone(),
+            programs: self.federation.data_plane.program().into_iter().collect(),
             cluster: self.name.to_owned(),
             plan: self.federation.plan,
             index: self.member.index,

@@ -55,6 +55,14 @@ impl DataPlaneArgs {
 }
 
 impl DataPlane {
+    /// The program that sidecars start, if it is not this one.
+    pub(crate) fn program(&self) -> Option<PathBuf> {
+        match self {
+            DataPlane::Native => None,
+            DataPlane::Envoy(path) => Some(path.clone()),
+        }
+    }
+
     /// As the control plane calls it.
     pub(crate) fn for_control(&self) -> control::DataPlane {
         match self {

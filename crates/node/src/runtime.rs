@@ -34,6 +34,9 @@ pub struct NodeConfig {
     pub home: PathBuf,
     /// The program that has the node's own processes as `internal NAME`; pods see it as `/usr/local/bin/isthmus`.
     pub executable: PathBuf,
+    /// Other programs of the host, by absolute path. Pods see them where they are, even in directories that are kept from
+    /// them, such as `/tmp`.
+    pub programs: Vec<PathBuf>,
     /// The cluster's name; the node is `<cluster>-node`.
     pub cluster: String,
     /// The federation's addresses.

@@ -190,6 +190,9 @@ impl Blueprint<'_> {
         }
         let message = container.termination_message_path.as_deref().filter(|path| !path.is_empty());
         mounts.push(bind(message.unwrap_or("/dev/termination-log").into(), paths.message(), false));
+        for program in &self.kubelet.config.programs {
+            mounts.push(bind(program.clone(), program.clone(), true));
+        }
         for directory in &image.writable {
             mounts.push(Mount { target: directory.into(), source: Source::Empty, read_only: false });
         }
