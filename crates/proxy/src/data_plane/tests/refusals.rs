@@ -154,3 +154,48 @@ fn a_certificate_of_version_1_is_refused() {
     assert!(!answer.unwrap_or_default().contains("secret"));
     server.logged("TLS_error:_the_peer's_certificate_is_X.509_v1");
 }
+
+/// What a client of TLS says first.
+fn client_hello() -> Vec<u8> {
+    let provider = std::sync::Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(rustls::RootCertStore::empty())
+        .with_no_client_auth();
+    let mut client = rustls::ClientConnection::new(config.into(), "echo.foo".try_into().unwrap()).unwrap();
+    let mut hello = Vec::new();
+    client.write_tls(&mut hello).unwrap();
+    hello
+}
+
+#[test]
+fn broken_handshakes_harm_nobody_else() {
+    let ca = Ca::new("mesh");
+    let (server, at) = inbound(&ca, &ca.spiffe(SERVER), "", echo(""));
+    let hello = client_hello();
+    let flipped = (0..hello.len()).step_by(7).map(|i| {
+        let mut flipped = hello.clone();
+        flipped[i] ^= 0x5a;
+        flipped
+    });
+    let followed = [&[][..], &[0x16, 3, 3, 0, 1, 0], &[0x17, 3, 3, 0, 2, 1, 2], &[0xff; 300], &hello];
+    let followed = followed.map(|rest| [&hello, rest].concat());
+    let halves = [1, 5, 6, 100].map(|length| hello[..length].to_vec());
+    for bytes in flipped.chain(followed).chain(halves) {
+        let mut stream = connect(at);
+        let _ = stream.write_all(&bytes);
+        let _ = stream.shutdown(std::net::Shutdown::Write);
+        let _ = std::io::copy(&mut stream, &mut std::io::sink());
+    }
+    let (_client, address) = outbound(&ca, &ca.spiffe(CLIENT), SERVER, at);
+    for _ in 0..8 {
+        assert_eq!(ask(address, "still here"), "still here");
+    }
+    let active = Scope::Listener("127.0.0.1_0".into());
+    until("every connection to end", LIMIT, || (server.number(&active, "downstream_cx_active") == 0).then_some(()));
+    // A connection whose task had failed would have left no line.
+    let begun = server.number(&Scope::Tcp("tcp".into()), "downstream_cx_total");
+    until("a line for every connection", LIMIT, || (server.log().len() as u64 == begun).then_some(()));
+    assert_eq!(server.number(&Scope::Cluster("app".into()), "upstream_cx_total"), 8);
+}
