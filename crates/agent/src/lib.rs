@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
+mod application;
 mod certification;
 mod control_plane;
 mod envoy;
@@ -22,10 +23,12 @@ use std::collections::BTreeMap;
 use std::error::Error;
 use std::future::Future;
 use std::io;
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
@@ -36,6 +39,8 @@ use settings::{DataPlane, Settings};
 
 /// The port of the admin interface, for the pod itself.
 const ADMIN_PORT: u16 = 15000;
+/// The port on which the node asks whether the application is alive and ready.
+const PROBES_PORT: u16 = 15020;
 /// The port on which everybody may ask whether the proxy is ready.
 const STATUS_PORT: u16 = 15021;
 /// The port of the numbers for Prometheus.
@@ -132,8 +137,10 @@ async fn serve(settings: Settings, logging: Logging) -> Result<ExitCode, AgentEr
     };
     let keys = Keys::default();
     let keep = keys.keep(certification, Path::new(ROOTS));
+    let probes = Arc::new(settings.application.clone()).serve(listen(Ipv4Addr::UNSPECIFIED, PROBES_PORT).await?);
     tokio::select! {
         never = keep => match never {},
+        never = probes => match never {},
         outcome = async {
             match settings.data_plane.clone() {
                 DataPlane::Native => native::run(settings, control_plane, keys.clone(), logging, terminate).await,
@@ -141,6 +148,10 @@ async fn serve(settings: Settings, logging: Logging) -> Result<ExitCode, AgentEr
             }
         } => outcome,
     }
+}
+
+async fn listen(address: Ipv4Addr, port: u16) -> Result<TcpListener, AgentError> {
+    TcpListener::bind((address, port)).await.map_err(|cause| AgentError::Listen { port, cause })
 }
 
 /// What the proxy shows and trusts. Cheap to clone.

@@ -18,13 +18,13 @@ use proxy::config::SecretSource;
 use proxy::metrics::Workload;
 use proxy::{Offered, Options, Proxy, Update};
 use serde_json::{Map, Value};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 
 use crate::control_plane::ControlPlane;
 use crate::secret_table::{Entry, SecretTable};
 use crate::settings::Settings;
-use crate::{ADMIN_PORT, AgentError, Keys, Logging, METRICS_PORT, STATUS_PORT};
+use crate::{ADMIN_PORT, AgentError, Keys, Logging, METRICS_PORT, STATUS_PORT, listen};
 
 /// How long a cluster waits for its first endpoints, as in Envoy.
 const INITIAL_FETCH: Duration = Duration::from_secs(15);
@@ -62,10 +62,6 @@ pub(crate) async fn run(
         never = provide(&proxy, &keys.table) => match never {},
         never = proxy.discover(|| connect(&control_plane, &keys)) => match never {},
     }
-}
-
-async fn listen(address: Ipv4Addr, port: u16) -> Result<TcpListener, AgentError> {
-    TcpListener::bind((address, port)).await.map_err(|cause| AgentError::Listen { port, cause })
 }
 
 /// A connection to the control plane with the certificate of this moment, once there is one.

@@ -9,6 +9,7 @@ use pki::SpiffeId;
 use serde_json::{Map, Value};
 
 use crate::AgentError;
+use crate::application::Application;
 
 /// How long connections have to end after SIGTERM, if nobody says.
 const DRAIN: Duration = Duration::from_secs(5);
@@ -28,6 +29,7 @@ pub(crate) struct Settings {
     pub(crate) drain: Duration,
     pub(crate) workers: NonZeroUsize,
     pub(crate) data_plane: DataPlane,
+    pub(crate) application: Application,
     /// What the control plane is told about this proxy.
     pub(crate) metadata: Map<String, Value>,
     pub(crate) labels: BTreeMap<String, String>,
@@ -78,6 +80,7 @@ impl Settings {
             workers: workers(concurrency, &config["concurrency"]),
             control_plane: given("CA_ADDR").cloned().unwrap_or_else(|| "istiod.istio-system.svc:15012".to_owned()),
             data_plane: data_plane(environment)?,
+            application: Application::read(given("ISTIO_KUBE_APP_PROBERS").map(String::as_str), &pod.ip)?,
             metadata: metadata(environment, &pod, &id, &config, &labels),
             pod,
             id,
