@@ -62,11 +62,14 @@ impl Resource {
 /// The resources of one type, by name.
 pub type Resources = BTreeMap<Arc<str>, Arc<Resource>>;
 
+/// The resources of one type, in parts: some clients share one part, and others another.
+type Parts = Vec<Arc<Resources>>;
+
 /// Everything one client may see, at one moment. Clients share what they see alike, so a snapshot is cheap to make and to
 /// keep.
 #[derive(Debug, Clone, Default)]
 pub struct Snapshot {
-    types: BTreeMap<TypeUrl, Vec<Arc<Resources>>>,
+    types: BTreeMap<TypeUrl, Parts>,
 }
 
 impl Snapshot {
@@ -87,6 +90,10 @@ impl Snapshot {
         };
         self.types.len() == other.types.len()
             && self.types.iter().zip(&other.types).all(|((a, x), (b, y))| a == b && same(x, y))
+    }
+
+    fn parts(&self, type_url: TypeUrl) -> &[Arc<Resources>] {
+        self.types.get(&type_url).map_or(&[], Vec::as_slice)
     }
 
     fn get(&self, type_url: TypeUrl, name: &str) -> Option<&Arc<Resource>> {

@@ -1,9 +1,10 @@
 //! The incremental variant, at the server.
 
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::{Heard, Nonces, Resource, Snapshot, encode_bytes};
+use super::{Heard, Nonces, Parts, Resource, Resources, Snapshot, encode_bytes};
 use crate::TypeUrl;
 use crate::envoy::service::discovery::v3::DeltaDiscoveryRequest;
 
@@ -21,8 +22,10 @@ type Difference = (Vec<Arc<Resource>>, Vec<Arc<str>>);
 struct Subscription {
     wildcard: bool,
     names: BTreeSet<Arc<str>>,
-    /// What the client has, or was offered, by name and version.
-    offered: BTreeMap<Arc<str>, Arc<str>>,
+    /// What the client was last brought to, as far as it is subscribed to it and `deviations` does not say otherwise.
+    base: Parts,
+    /// By name the version that the client has, or `None` if it has nothing, where that is not what `base` says.
+    deviations: BTreeMap<Arc<str>, Option<Arc<str>>>,
     /// Names to answer even if they do not exist: the client asked since the last response.
     asked: BTreeSet<Arc<str>>,
     answered: bool,
@@ -69,7 +72,7 @@ impl DeltaServer {
         let subscription = self.subscriptions.entry(type_url).or_default();
         if first {
             let versions = request.initial_resource_versions.iter();
-            subscription.offered = versions.map(|(n, v)| (n.as_str().into(), v.as_str().into())).collect();
+            subscription.deviations = versions.map(|(n, v)| (n.as_str().into(), Some(v.as_str().into()))).collect();
             subscription.wildcard = type_url.has_wildcard() && request.resource_names_subscribe.is_empty();
         }
         let changed = subscription.change(request) || first;
@@ -110,7 +113,7 @@ impl DeltaServer {
     fn forget_endpoints(&mut self, clusters: &[Arc<str>]) {
         if let Some(endpoints) = self.subscriptions.get_mut(&TypeUrl::Endpoint) {
             for name in clusters {
-                endpoints.offered.remove(name);
+                endpoints.deviations.insert(name.clone(), None);
             }
         }
     }
@@ -121,13 +124,13 @@ impl Subscription {
     fn change(&mut self, request: &DeltaDiscoveryRequest) -> bool {
         for name in &request.resource_names_subscribe {
             if name == "*" {
-                self.wildcard = true;
+                self.widen();
                 continue;
             }
             let name: Arc<str> = name.as_str().into();
             // A name that is subscribed to again is sent again: the client may have dropped it meanwhile.
             if request.initial_resource_versions.is_empty() {
-                self.offered.remove(&name);
+                self.deviations.insert(name.clone(), None);
             }
             self.asked.insert(name.clone());
             self.names.insert(name);
@@ -136,42 +139,110 @@ impl Subscription {
             if name == "*" {
                 self.wildcard = false;
                 let names = &self.names;
-                self.offered.retain(|name, _| names.contains(name));
+                self.deviations.retain(|name, _| names.contains(name));
                 continue;
             }
             self.names.remove(name.as_str());
             self.asked.remove(name.as_str());
             if !self.wildcard {
-                self.offered.remove(name.as_str());
+                self.deviations.remove(name.as_str());
             }
         }
         !request.resource_names_subscribe.is_empty() || !request.resource_names_unsubscribe.is_empty()
     }
 
+    /// Everything is asked for, of which the client has only what it named.
+    fn widen(&mut self) {
+        if !self.wildcard {
+            let all = self.base.iter().flat_map(|part| part.keys());
+            let unknown: Vec<_> = all.filter(|name| !self.names.contains(*name)).cloned().collect();
+            self.deviations.extend(unknown.into_iter().map(|name| (name, None)));
+        }
+        self.wildcard = true;
+    }
+
+    /// The version that the client has of what is in `base` under this name.
+    fn held<'a>(&'a self, name: &str, base: Option<&'a Arc<Resource>>) -> Option<&'a Arc<str>> {
+        match self.deviations.get(name) {
+            Some(version) => version.as_ref(),
+            None => base.filter(|_| self.wants(name)).map(|resource| &resource.version),
+        }
+    }
+
+    fn wants(&self, name: &str) -> bool {
+        self.wildcard || self.names.contains(name)
+    }
+
     /// What has changed, or `None` if nothing has and no answer is owed.
     fn difference(&mut self, type_url: TypeUrl, snapshot: &Snapshot) -> Option<Difference> {
-        let seen = |s: &Subscription, r: &Resource| s.offered.get(&r.name).is_some_and(|v| *v == r.version);
-        let changed: Vec<Arc<Resource>> = if self.wildcard {
-            snapshot.of(type_url).filter(|r| !seen(self, r)).cloned().collect()
-        } else {
-            let named = self.names.iter().filter_map(|n| snapshot.get(type_url, n));
-            named.filter(|r| !seen(self, r)).cloned().collect()
-        };
-        let absent = |name: &Arc<str>| snapshot.get(type_url, name).is_none();
-        let known = self.offered.keys().chain(&self.asked);
-        let removed: BTreeSet<Arc<str>> = known.filter(|n| absent(n)).cloned().collect();
-        let owed = !self.answered;
+        let parts = snapshot.parts(type_url);
+        let mut doubtful: BTreeSet<Arc<str>> = differing(&self.base, parts);
+        doubtful.extend(self.deviations.keys().chain(&self.asked).cloned());
+        let (mut changed, mut removed) = (Vec::new(), Vec::new());
+        for name in doubtful {
+            let held = self.held(&name, find(&self.base, &name));
+            match find(parts, &name) {
+                Some(resource) if self.wants(&name) => {
+                    if held != Some(&resource.version) {
+                        changed.push(resource.clone());
+                    }
+                    // The client's name gives way to the one that everybody shares.
+                    if self.names.remove(&name) {
+                        self.names.insert(resource.name.clone());
+                    }
+                }
+                Some(_) => {}
+                None if held.is_some() || self.asked.contains(&name) => removed.push(name),
+                None => {}
+            }
+        }
+        self.base = parts.to_vec();
+        self.deviations.clear();
         self.asked.clear();
-        if changed.is_empty() && removed.is_empty() && !owed {
+        if changed.is_empty() && removed.is_empty() && self.answered {
             return None;
         }
         self.answered = true;
-        for resource in &changed {
-            self.offered.insert(resource.name.clone(), resource.version.clone());
+        Some((changed, removed))
+    }
+}
+
+fn find<'a>(parts: &'a [Arc<Resources>], name: &str) -> Option<&'a Arc<Resource>> {
+    parts.iter().find_map(|part| part.get(name))
+}
+
+/// The names under which there may be something else. What is at the same place in memory is the same, so the cost is that
+/// of comparing addresses.
+fn differing(old: &[Arc<Resources>], new: &[Arc<Resources>]) -> BTreeSet<Arc<str>> {
+    let mut names = BTreeSet::new();
+    for i in 0..old.len().max(new.len()) {
+        match (old.get(i), new.get(i)) {
+            (Some(old), Some(new)) if Arc::ptr_eq(old, new) => {}
+            (Some(old), Some(new)) => compare(old, new, &mut names),
+            (Some(only), None) | (None, Some(only)) => names.extend(only.keys().cloned()),
+            (None, None) => {}
         }
-        for name in &removed {
-            self.offered.remove(name);
+    }
+    names
+}
+
+/// Walks through two maps, which are in the same order, side by side.
+fn compare(old: &Resources, new: &Resources, names: &mut BTreeSet<Arc<str>>) {
+    let (mut old, mut new) = (old.iter().peekable(), new.iter().peekable());
+    loop {
+        let order = match (old.peek(), new.peek()) {
+            (None, None) => return,
+            (Some(_), None) => Ordering::Less,
+            (None, Some(_)) => Ordering::Greater,
+            (Some((a, _)), Some((b, _))) if Arc::ptr_eq(a, b) => Ordering::Equal,
+            (Some((a, _)), Some((b, _))) => a.cmp(b),
+        };
+        let before = if order == Ordering::Greater { None } else { old.next() };
+        let after = if order == Ordering::Less { None } else { new.next() };
+        match (before, after) {
+            (Some((_, a)), Some((_, b))) if Arc::ptr_eq(a, b) => {}
+            (_, Some((name, _))) | (Some((name, _)), None) => drop(names.insert(name.clone())),
+            (None, None) => {}
         }
-        Some((changed, removed.into_iter().collect()))
     }
 }

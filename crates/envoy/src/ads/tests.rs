@@ -84,6 +84,34 @@ fn only_differences_are_sent() {
 }
 
 #[test]
+fn what_was_not_asked_for_comes_when_everything_is() {
+    let mut server = DeltaServer::default();
+    let content = snapshot(&[(TypeUrl::Cluster, "a", 1), (TypeUrl::Cluster, "b", 1)]);
+    server.hear(&subscribe(TypeUrl::Cluster, &["a"]));
+    assert_eq!(names(&server.push(&content)[0]), ["a"]);
+    server.hear(&subscribe(TypeUrl::Cluster, &["*"]));
+    assert_eq!(names(&server.push(&content)[0]), ["b"]);
+    assert_eq!(server.push(&content), []);
+}
+
+#[test]
+fn parts_that_others_share_count_as_one() {
+    let part =
+        |name: &str, version| Arc::new(Resources::from([(name.into(), resource(TypeUrl::Cluster, name, version))]));
+    let of = |parts: [&Arc<Resources>; 2]| {
+        let mut snapshot = Snapshot::default();
+        parts.into_iter().for_each(|part| snapshot.add(TypeUrl::Cluster, part.clone()));
+        snapshot
+    };
+    let (shared, own, newer) = (part("b", 1), part("a", 1), part("a", 2));
+    let mut server = DeltaServer::default();
+    server.hear(&subscribe(TypeUrl::Cluster, &[]));
+    assert_eq!(names(&server.push(&of([&shared, &own]))[0]), ["a", "b"]);
+    assert_eq!(server.push(&of([&shared, &own])), []);
+    assert_eq!(names(&server.push(&of([&shared, &newer]))[0]), ["a"]);
+}
+
+#[test]
 fn endpoints_follow_a_changed_cluster_in_the_same_push() {
     let mut server = DeltaServer::default();
     server.hear(&subscribe(TypeUrl::Cluster, &[]));
