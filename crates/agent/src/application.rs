@@ -190,7 +190,7 @@ mod tests {
             let mut request = vec![0; 4096];
             let length = stream.read(&mut request).await.unwrap();
             stream.write_all(answer.as_bytes()).await.unwrap();
-            String::from_utf8_lossy(request.get(..length).unwrap()).into_owned()
+            String::from_utf8_lossy(&request[..length]).into_owned()
         });
         (port, task)
     }
