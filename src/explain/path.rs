@@ -323,7 +323,12 @@ fn hop(selection: &Selection<'_>) -> Hop {
     let cluster = match &selection.outcome {
         Outcome::Proxied { cluster, .. } | Outcome::NoEndpoint(cluster) => Some(cluster.name.to_string()),
         Outcome::NoCluster(name) => Some(name.to_string()),
-        Outcome::NoListener | Outcome::NoChain | Outcome::TlsRefused(_) | Outcome::Denied(_) => None,
+        Outcome::NoListener | Outcome::NoChain => None,
+        // Where it would go.
+        Outcome::TlsRefused(_) | Outcome::Denied(_) => selection
+            .chain
+            .and_then(|chain| chain.tcp_proxy.cluster.clusters().next())
+            .map(|(name, _)| name.to_string()),
     };
     Hop {
         listener: selection.listener.map(|l| l.name.to_string()),

@@ -58,6 +58,7 @@ fn a_port_that_nobody_declares_passes_through() {
     let refused =
         ask(&policy("{rules: [{to: [{operation: {ports: ['9000']}}]}]}"), "deploy/sleep", "deploy/tcp-echo", 9002);
     assert_eq!(refused.verdict, Verdict::Denied);
+    assert!(refused.to_string().contains("no service declares port 9002 of the pod"), "{refused}");
     let reason = "no rule of AuthorizationPolicy foo/p lets a caller without an identity in";
     assert_eq!(
         (refused.reason.as_str(), refused.paths[0].decided_by.as_slice()),

@@ -7,6 +7,7 @@ mod client_rs;
 mod crash;
 mod faults;
 mod kubectl;
+mod mesh;
 mod network;
 mod pods;
 mod readme;
