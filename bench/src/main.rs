@@ -44,6 +44,12 @@ enum Scenario {
     Memory,
     /// The data plane's processor time and memory, beside Envoy if there is one ($ENVOY or in PATH).
     Proxy,
+    /// Connections that fail while certificates that live for a minute are renewed; not part of `all`.
+    Rotation {
+        /// For how long.
+        #[arg(long, default_value_t = 10)]
+        minutes: u64,
+    },
     /// All of these.
     All,
 }
@@ -69,6 +75,7 @@ fn main() -> anyhow::Result<()> {
             Scenario::Watches => scenario::watches::run(&binary, &runtime),
             Scenario::Memory => scenario::memory::run(&binary, &runtime),
             Scenario::Proxy => scenario::proxy::run(&binary),
+            Scenario::Rotation { minutes } => scenario::rotation::run(&binary, minutes),
             Scenario::All => return Ok(None),
         };
         report.map(Some)
@@ -82,8 +89,9 @@ fn main() -> anyhow::Result<()> {
         Scenario::Memory,
         Scenario::Proxy,
     ];
+    let alone = Some(scenario).filter(|scenario| matches!(scenario, Scenario::Rotation { .. }));
     let mut reports = Vec::new();
-    for wanted in scenarios {
+    for wanted in scenarios.into_iter().chain(alone) {
         if let Some(report) = run(wanted)? {
             eprintln!("{report}");
             reports.push(report);
