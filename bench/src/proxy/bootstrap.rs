@@ -25,7 +25,7 @@ impl Hop<'_> {
                     "@type": "type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy",
                     "stat_prefix": "out", "cluster": "out",
                 }}],
-                "transport_socket": self.terminate.map(|c| downstream(c)),
+                "transport_socket": self.terminate.map(downstream),
             }],
         });
         bootstrap(&[listener], &[cluster("out", self.endpoint, self.originate)])
@@ -64,7 +64,7 @@ fn cluster(name: &str, endpoint: SocketAddr, originate: Option<&Certificates>) -
         "load_assignment": {"cluster_name": name, "endpoints": [{"lb_endpoints": [
             {"endpoint": {"address": address(endpoint)}},
         ]}]},
-        "transport_socket": originate.map(|c| upstream(c)),
+        "transport_socket": originate.map(upstream),
     })
 }
 

@@ -18,7 +18,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::Snapshot;
 use crate::access_log::LogWriter;
-use crate::config::{Health, Locality};
+use crate::config::{Direction, Health, Listener, Locality};
 use crate::metrics::{Metrics, Workload};
 use crate::prepared::Prepared;
 use crate::upstream::Host;
@@ -52,7 +52,7 @@ struct Inner {
 struct State {
     prepared: Arc<Prepared>,
     sockets: Sockets,
-    draining: bool,
+    drained: Option<Drained>,
 }
 
 struct WorkerHandle {
@@ -65,6 +65,21 @@ struct WorkerHandle {
 impl fmt::Debug for WorkerHandle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("WorkerHandle").field("open", &self.open).finish_non_exhaustive()
+    }
+}
+
+/// Which listeners have stopped to listen for good.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Drained {
+    /// Those of traffic to the workload: while it ends, it may still call others.
+    Inbound,
+    /// All of them.
+    All,
+}
+
+impl Drained {
+    fn covers(self, listener: &Listener) -> bool {
+        self == Drained::All || listener.direction == Direction::Inbound
     }
 }
 
@@ -120,13 +135,14 @@ impl DataPlane {
     /// with the next snapshot.
     pub fn install(&self, snapshot: Arc<Snapshot>) -> Vec<Unbound> {
         let mut state = self.state();
-        let prepared = Arc::new(state.prepared.next(snapshot));
-        state.prepared = prepared.clone();
-        let workers = &self.0.workers;
-        let change = match state.draining {
-            true => sockets::Change::default(),
-            false => state.sockets.change(&prepared.snapshot, workers.len()),
-        };
+        state.prepared = Arc::new(state.prepared.next(snapshot));
+        self.put_in_force(&mut state)
+    }
+
+    fn put_in_force(&self, state: &mut State) -> Vec<Unbound> {
+        let (workers, prepared, drained) = (&self.0.workers, &state.prepared, state.drained);
+        let listens = |listener: &Listener| listener.bind_to_port && !drained.is_some_and(|d| d.covers(listener));
+        let change = state.sockets.change(&prepared.snapshot, workers.len(), listens);
         let mut opened = change.opened.into_iter();
         for worker in workers {
             let opened = opened.next().unwrap_or_default();
@@ -156,13 +172,11 @@ impl DataPlane {
     }
 
     /// Stops to listen, for good. Open connections go on.
-    pub fn drain(&self) {
+    pub fn drain(&self, drained: Drained) {
         let mut state = self.state();
-        state.draining = true;
-        state.sockets = Sockets::default();
-        for worker in &self.0.workers {
-            worker.tell(Command::Drain);
-        }
+        state.drained = state.drained.max(Some(drained));
+        let unbound = self.put_in_force(&mut state);
+        debug_assert!(unbound.is_empty(), "draining opens nothing: {unbound:?}");
     }
 
     /// How many connections from downstream are open.
@@ -172,7 +186,7 @@ impl DataPlane {
 
     /// Stops to listen, waits for open connections to end, but no longer than `within`, and ends the workers.
     pub async fn stop(self, within: Duration) {
-        self.drain();
+        self.drain(Drained::All);
         let stop = |worker: &WorkerHandle| {
             let (done, stopped) = oneshot::channel();
             worker.tell(Command::Stop(within, done));

@@ -27,6 +27,6 @@ mod tls;
 mod upstream;
 mod worker;
 
-pub use data_plane::{DataPlane, EndpointState, Options, Unbound};
+pub use data_plane::{DataPlane, Drained, EndpointState, Options, Unbound};
 pub use proxy::{Proxy, Settings};
 pub use snapshot::{Loaded, Missing, Offered, Snapshot, Update, Wanted};

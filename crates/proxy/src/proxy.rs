@@ -20,9 +20,12 @@ use tokio::sync::{Notify, watch};
 use crate::admin::Loggers;
 use crate::config::Rejected;
 use crate::metrics::{Sample, collect};
-use crate::{DataPlane, Options, Snapshot, Unbound, Update, Wanted};
+use crate::{DataPlane, Drained, Options, Snapshot, Unbound, Update, Wanted};
 
 pub(crate) use state::{State, sample};
+
+/// How often a proxy that ends looks whether connections are left.
+const DRAIN_CHECK: Duration = Duration::from_millis(20);
 
 /// What a proxy is started with.
 #[derive(Debug)]
@@ -106,9 +109,9 @@ impl Proxy {
     }
 
     /// Stops to listen, and to be ready. Open connections go on.
-    pub fn drain(&self) {
+    pub fn drain(&self, drained: Drained) {
         self.state().drain();
-        self.data_plane.drain();
+        self.data_plane.drain(drained);
     }
 
     /// How many connections from downstream are open.
@@ -116,10 +119,18 @@ impl Proxy {
         self.data_plane.connections()
     }
 
-    /// Drains, waits for open connections to end, but no longer than `within`, and ends the rest.
+    /// Takes no more connections for the workload, which may itself still call others; waits for open connections to
+    /// end, but no longer than `within`; then ends the rest.
     pub async fn stop(&self, within: Duration) {
-        self.drain();
-        self.data_plane.clone().stop(within).await;
+        self.drain(Drained::Inbound);
+        let idle = async {
+            while self.connections() > 0 {
+                tokio::time::sleep(DRAIN_CHECK).await;
+            }
+        };
+        // That some are left is what the limit is for.
+        let _patience_ended = tokio::time::timeout(within, idle).await;
+        self.data_plane.clone().stop(Duration::ZERO).await;
     }
 
     /// Ends when somebody has asked the proxy to end, at `/quitquitquit`.

@@ -38,8 +38,6 @@ pub(crate) enum Command {
         /// Listeners whose sockets are to be closed.
         closed: Vec<Arc<str>>,
     },
-    /// Every socket is to be closed.
-    Drain,
     /// The worker is to end, after its connections, but within the time.
     Stop(Duration, oneshot::Sender<()>),
 }
@@ -104,7 +102,6 @@ pub(crate) fn run(
         while let Some(command) = commands.recv().await {
             match command {
                 Command::Install { prepared, opened, closed } => worker.install(prepared, opened, &closed),
-                Command::Drain => worker.close(None),
                 Command::Stop(within, done) => {
                     worker.stop(within).await;
                     stopped = Some(done);

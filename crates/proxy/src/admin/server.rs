@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::print::Printer;
 use super::{Answer, Query};
-use crate::Proxy;
+use crate::{Drained, Proxy};
 
 /// What the proxy calls itself.
 const VERSION: &str = concat!("isthmus/", env!("CARGO_PKG_VERSION"));
@@ -61,8 +61,9 @@ pub(super) fn pass(proxy: &Proxy, _: &Query<'_>) -> Answer {
     Answer::text("OK\n")
 }
 
-pub(super) fn drain_listeners(proxy: &Proxy, _: &Query<'_>) -> Answer {
-    proxy.drain();
+pub(super) fn drain_listeners(proxy: &Proxy, query: &Query<'_>) -> Answer {
+    let inbound = query.get("inboundonly").is_some();
+    proxy.drain(if inbound { Drained::Inbound } else { Drained::All });
     Answer::text("OK\n")
 }
 

@@ -9,6 +9,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use super::Unbound;
 use crate::Snapshot;
+use crate::config::Listener;
 
 /// How many connections may wait to be accepted; the kernel has a limit of its own.
 const BACKLOG: i32 = 4096;
@@ -33,20 +34,26 @@ pub(super) struct Change {
 }
 
 impl Sockets {
-    /// Opens sockets for the listeners that want one and have none. A listener that moves is closed at its old address
-    /// even if it cannot have the new one: connections to the old one are no longer meant for it.
-    pub(super) fn change(&mut self, snapshot: &Snapshot, workers: usize) -> Change {
+    /// Opens sockets for the listeners that want one (`listens`) and have none, and closes the others. A listener that
+    /// moves is closed at its old address even if it cannot have the new one: connections to the old one are no longer
+    /// meant for it.
+    pub(super) fn change(
+        &mut self,
+        snapshot: &Snapshot,
+        workers: usize,
+        listens: impl Fn(&Listener) -> bool,
+    ) -> Change {
         let listeners = snapshot.listeners();
         let mut change = Change { opened: (0..workers).map(|_| Vec::new()).collect(), ..Change::default() };
         self.0.retain(|name, bound| {
-            let wanted = listeners.get(&**name).is_some_and(|l| l.config.bind_to_port);
+            let wanted = listeners.get(&**name).is_some_and(|l| listens(&l.config));
             let keep = wanted && listeners.get(&**name).is_some_and(|l| l.config.address == bound.configured);
             if !keep {
                 change.closed.push(name.clone());
             }
             keep
         });
-        for listener in listeners.values().map(|l| &l.config).filter(|l| l.bind_to_port) {
+        for listener in listeners.values().map(|l| &l.config).filter(|l| listens(l)) {
             if self.0.contains_key(&listener.name) {
                 continue;
             }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use testkit::until;
 
 use super::{LIMIT, Plane, ask, connect, echo, is_over, listener, talk};
+use crate::Drained;
 
 #[test]
 fn an_unchanged_listener_keeps_its_connections_and_a_changed_one_drains_them() {
@@ -68,7 +69,7 @@ fn draining_closes_the_sockets_and_stopping_waits_for_connections() {
     let address = plane.cluster("a", &[echo("")], "").simple("", "", "a").go();
     let mut stream = connect(address);
     assert_eq!(talk(&mut stream, "1", 1), "1");
-    plane.plane.drain();
+    plane.plane.drain(Drained::All);
     until("the socket to be closed", LIMIT, || TcpStream::connect(address).is_err().then_some(()));
     assert_eq!(talk(&mut stream, "2", 1), "2");
     assert_eq!(plane.plane.connections(), 1);
@@ -79,6 +80,22 @@ fn draining_closes_the_sockets_and_stopping_waits_for_connections() {
     drop(stream);
     stopped.join().unwrap();
     assert_eq!(plane.plane.connections(), 0);
+}
+
+#[test]
+fn draining_the_way_in_leaves_the_way_out() {
+    let mut plane = Plane::start();
+    let tcp = plane.tcp("cluster: a", "");
+    let chain = format!("{{filters: [{tcp}]}}");
+    plane.listener(&listener("out", "127.0.0.2", "traffic_direction: OUTBOUND", &[chain.clone()]));
+    plane.listener(&listener("in", "127.0.0.1", "traffic_direction: INBOUND", &[chain]));
+    let inbound = plane.cluster("a", &[echo("")], "").go();
+    let outbound = plane.plane.addresses()["out"];
+    plane.plane.drain(Drained::Inbound);
+    until("the socket to be closed", LIMIT, || TcpStream::connect(inbound).is_err().then_some(()));
+    assert!(plane.install().is_empty(), "another snapshot opens nothing again");
+    assert!(TcpStream::connect(inbound).is_err());
+    assert_eq!(ask(outbound, "x"), "x");
 }
 
 #[test]
