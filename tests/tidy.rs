@@ -13,7 +13,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("agent", &["envoy", "pki", "proxy"]),
     ("api", &[]),
     ("apiserver", &["api", "pki"]),
-    ("bench", &["testkit"]),
+    ("bench", &["envoy", "pki", "testkit"]),
     ("control", &["api", "apiserver", "envoy", "federation", "pki", "xds"]),
     ("envoy", &[]),
     ("federation", &["api"]),

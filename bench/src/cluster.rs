@@ -3,10 +3,11 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use http::Method;
 use kube::client::ConfigExt;
 use kube::config::{KubeConfigOptions, Kubeconfig};
+use nix::unistd::Pid;
 use serde_json::json;
 use testkit::{Account, Federation};
 
@@ -55,11 +56,7 @@ pub(crate) async fn fill(connection: &mut Connection, count: usize) -> anyhow::R
     Ok(())
 }
 
-/// The resident memory of the process that serves the cluster, in megabytes.
-pub(crate) fn resident(federation: &Federation) -> anyhow::Result<f64> {
-    let pid = federation.cluster_process("c1").context("the cluster process is not there")?;
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let Some(line) = status.lines().find_map(|line| line.strip_prefix("VmRSS:")) else { bail!("no VmRSS") };
-    let kilobytes: f64 = line.trim().trim_end_matches(" kB").parse()?;
-    Ok(kilobytes / 1024.0)
+/// The process that serves the cluster.
+pub(crate) fn process(federation: &Federation) -> anyhow::Result<Pid> {
+    federation.cluster_process("c1").map(Pid::from_raw).context("the cluster process is not there")
 }

@@ -4,6 +4,8 @@ mod cluster;
 mod connection;
 mod etcd;
 mod load;
+mod mesh;
+mod process;
 mod proxy;
 mod report;
 mod scenario;
@@ -44,6 +46,8 @@ enum Scenario {
     Memory,
     /// The data plane's processor time and memory, beside Envoy if there is one ($ENVOY or in PATH).
     Proxy,
+    /// The mesh's control plane with 1,000 services and 200 connected proxies.
+    Mesh,
     /// Connections that fail while certificates that live for a minute are renewed; not part of `all`.
     Rotation {
         /// For how long.
@@ -75,6 +79,7 @@ fn main() -> anyhow::Result<()> {
             Scenario::Watches => scenario::watches::run(&binary, &runtime),
             Scenario::Memory => scenario::memory::run(&binary, &runtime),
             Scenario::Proxy => scenario::proxy::run(&binary),
+            Scenario::Mesh => scenario::mesh::run(&binary, &runtime),
             Scenario::Rotation { minutes } => scenario::rotation::run(&binary, minutes),
             Scenario::All => return Ok(None),
         };
@@ -88,6 +93,7 @@ fn main() -> anyhow::Result<()> {
         Scenario::Watches,
         Scenario::Memory,
         Scenario::Proxy,
+        Scenario::Mesh,
     ];
     let alone = Some(scenario).filter(|scenario| matches!(scenario, Scenario::Rotation { .. }));
     let mut reports = Vec::new();

@@ -16,6 +16,8 @@ use serde_json::Value;
 use tempfile::NamedTempFile;
 use testkit::until;
 
+use crate::process;
+
 /// The core that proxies run on; clients and upstreams have the others.
 const PROXY_CORE: usize = 0;
 const LOAD_CORE: usize = 1;
@@ -93,19 +95,12 @@ impl Proxy {
 
     /// The time that its threads have spent on a processor.
     pub(crate) fn cpu(&self) -> anyhow::Result<Duration> {
-        let mut nanoseconds = 0;
-        for task in std::fs::read_dir(format!("/proc/{}/task", self.pid()))? {
-            let text = std::fs::read_to_string(task?.path().join("schedstat"))?;
-            nanoseconds += text.split(' ').next().context("schedstat is empty")?.parse::<u64>()?;
-        }
-        Ok(Duration::from_nanos(nanoseconds))
+        process::cpu(self.pid())
     }
 
     /// Its resident memory in megabytes.
     pub(crate) fn resident(&self) -> anyhow::Result<f64> {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid()))?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
-        Ok(line.trim().trim_end_matches(" kB").parse::<f64>()? / 1024.0)
+        process::resident(self.pid())
     }
 }
 

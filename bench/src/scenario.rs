@@ -2,6 +2,7 @@
 
 pub(crate) mod apply;
 pub(crate) mod memory;
+pub(crate) mod mesh;
 pub(crate) mod proxy;
 pub(crate) mod reads;
 pub(crate) mod rotation;

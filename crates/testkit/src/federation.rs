@@ -126,8 +126,8 @@ impl Federation {
         chown(&path, Some(uid), Some(gid)).expect("root may give a file away");
     }
 
-    /// The host's link to the outer network. Only a federation of root has one.
-    fn host_link(&self) -> Option<PathBuf> {
+    /// The host's link to the outer network, as a directory of sysfs. Only a federation of root has one.
+    pub fn host_link(&self) -> Option<PathBuf> {
         if self.shell.account.uid != 0 {
             return None;
         }
