@@ -87,7 +87,7 @@ fn draining_the_way_in_leaves_the_way_out() {
     let mut plane = Plane::start();
     let tcp = plane.tcp("cluster: a", "");
     let chain = format!("{{filters: [{tcp}]}}");
-    plane.listener(&listener("out", "127.0.0.2", "traffic_direction: OUTBOUND", &[chain.clone()]));
+    plane.listener(&listener("out", "127.0.0.2", "traffic_direction: OUTBOUND", std::slice::from_ref(&chain)));
     plane.listener(&listener("in", "127.0.0.1", "traffic_direction: INBOUND", &[chain]));
     let inbound = plane.cluster("a", &[echo("")], "").go();
     let outbound = plane.plane.addresses()["out"];
