@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::{Pod, Probe};
+use k8s_openapi::api::core::v1::{ContainerStatus, Pod, Probe};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -70,22 +70,32 @@ struct Prober {
 }
 
 impl Probes {
-    /// Starts the probes of a container that has been running for `age`.
-    pub(super) fn start(target: Target, pod: Arc<Pod>, events: Recorder, wake: Arc<Notify>, age: Duration) -> Probes {
+    /// Starts the probes of a container that has been running for `age`. One that was found running again is as healthy
+    /// as it was `published` to be, until a probe says otherwise: a cluster process that comes back takes no pod out of
+    /// its services.
+    pub(super) fn start(
+        target: Target,
+        pod: Arc<Pod>,
+        events: Recorder,
+        wake: Arc<Notify>,
+        age: Duration,
+        published: Option<&ContainerStatus>,
+    ) -> Probes {
         let container = target.container.clone();
         let health = Health {
-            started: container.startup_probe.is_none(),
-            ready: container.readiness_probe.is_none(),
+            started: container.startup_probe.is_none() || published.is_some_and(|p| p.started == Some(true)),
+            ready: container.readiness_probe.is_none() || published.is_some_and(|p| p.ready),
             unhealthy: None,
         };
+        let startup_probe = container.startup_probe.as_ref().filter(|_| !health.started);
         let (started, _) = watch::channel(health.started);
         let health = Arc::new(Mutex::new(health));
         let prober = Prober { target, pod, events, health: health.clone(), wake, started };
         let mut tasks = JoinSet::new();
         let all = [
-            (Which::Startup, &container.startup_probe),
-            (Which::Liveness, &container.liveness_probe),
-            (Which::Readiness, &container.readiness_probe),
+            (Which::Startup, startup_probe),
+            (Which::Liveness, container.liveness_probe.as_ref()),
+            (Which::Readiness, container.readiness_probe.as_ref()),
         ];
         for (which, probe) in all {
             if let Some(probe) = probe {

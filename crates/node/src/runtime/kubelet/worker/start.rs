@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::api::core::v1::Container;
+use k8s_openapi::api::core::v1::{Container, ContainerStatus};
 
 use super::{Slot, Stop, Worker};
 use crate::runtime::kubelet::action::Target;
@@ -122,10 +122,10 @@ impl Worker {
         let age = Duration::try_from(Timestamp::now().duration_since(record.started_at)).unwrap_or_default();
         let wake = self.wake.notify.clone();
         // A hook runs once, with the start; a cluster process that comes back cannot know more.
-        let adopted = self.published_running(&container.name, &record.id.clone());
+        let published = self.published(&container.name, &record.id).cloned();
         let slot = self.slots.entry(container.name.clone()).or_default();
         if slot.following.as_ref() != Some(&target.id) {
-            let hook = container.lifecycle.as_ref().and_then(|l| l.post_start.clone()).filter(|_| !adopted);
+            let hook = container.lifecycle.as_ref().and_then(|l| l.post_start.clone()).filter(|_| published.is_none());
             slot.hook = hook.map(|handler| {
                 let (target, wake) = (target.clone(), wake.clone());
                 tokio::spawn(async move {
@@ -145,7 +145,8 @@ impl Worker {
             }
         }
         if slot.hook.is_none() && slot.probes.is_none() {
-            let probes = Probes::start(target, self.pod.clone(), self.kubelet.events.clone(), wake, age);
+            let events = self.kubelet.events.clone();
+            let probes = Probes::start(target, self.pod.clone(), events, wake, age, published.as_ref());
             slot.probes = Some(probes);
         }
         let unhealthy = slot.probes.as_ref().and_then(|probes| probes.health().unhealthy);
@@ -158,11 +159,11 @@ impl Worker {
         }
     }
 
-    /// Whether the last published status shows this very container as running.
-    fn published_running(&self, container: &str, id: &str) -> bool {
+    /// What the last published status says of this very container.
+    fn published(&self, container: &str, id: &str) -> Option<&ContainerStatus> {
         let status = self.pod.status.iter();
         let mut all = status
             .flat_map(|s| s.container_statuses.iter().flatten().chain(s.init_container_statuses.iter().flatten()));
-        all.any(|c| c.name == container && c.container_id.as_deref().is_some_and(|own| own.ends_with(id)))
+        all.find(|c| c.name == container && c.container_id.as_deref().is_some_and(|own| own.ends_with(id)))
     }
 }
