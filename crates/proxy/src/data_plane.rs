@@ -175,8 +175,8 @@ impl DataPlane {
     pub fn drain(&self, drained: Drained) {
         let mut state = self.state();
         state.drained = state.drained.max(Some(drained));
-        let unbound = self.put_in_force(&mut state);
-        debug_assert!(unbound.is_empty(), "draining opens nothing: {unbound:?}");
+        // A listener that still cannot have its socket was told when its snapshot was installed.
+        drop(self.put_in_force(&mut state));
     }
 
     /// How many connections from downstream are open.

@@ -99,6 +99,23 @@ fn draining_the_way_in_leaves_the_way_out() {
 }
 
 #[test]
+fn draining_outlives_a_listener_without_a_socket() {
+    let other = std::net::TcpListener::bind("127.0.0.2:0").unwrap();
+    let taken = other.local_addr().unwrap().port();
+    let mut plane = Plane::start();
+    let tcp = plane.tcp("cluster: a", "");
+    let chain = format!("{{filters: [{tcp}]}}");
+    let out = listener("out", "127.0.0.2", "traffic_direction: OUTBOUND", std::slice::from_ref(&chain));
+    plane.listener(&out.replace("port_value: 0", &format!("port_value: {taken}")));
+    plane.listener(&listener("in", "127.0.0.1", "traffic_direction: INBOUND", &[chain]));
+    plane.cluster("a", &[echo("")], "");
+    assert_eq!(plane.install().len(), 1);
+    let inbound = plane.plane.addresses()["in"];
+    plane.plane.drain(Drained::Inbound);
+    until("the socket to be closed", LIMIT, || TcpStream::connect(inbound).is_err().then_some(()));
+}
+
+#[test]
 fn stopping_ends_connections_that_do_not_end() {
     let mut plane = Plane::start();
     let address = plane.cluster("a", &[echo("")], "").simple("", "", "a").go();
