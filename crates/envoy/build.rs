@@ -18,6 +18,7 @@ const ROOTS: &[&str] = &[
     "envoy/admin/v3/listeners.proto",
     "envoy/admin/v3/server_info.proto",
     "envoy/config/bootstrap/v3/bootstrap.proto",
+    "envoy/config/trace/v3/opentelemetry.proto",
     "envoy/extensions/access_loggers/file/v3/file.proto",
     "envoy/extensions/access_loggers/stream/v3/stream.proto",
     "envoy/extensions/filters/common/set_filter_state/v3/value.proto",
@@ -35,6 +36,11 @@ const ROOTS: &[&str] = &[
     "envoy/extensions/filters/network/http_connection_manager/v3/http_connection_manager.proto",
     "envoy/extensions/filters/network/rbac/v3/rbac.proto",
     "envoy/extensions/filters/network/tcp_proxy/v3/tcp_proxy.proto",
+    "envoy/extensions/load_balancing_policies/least_request/v3/least_request.proto",
+    "envoy/extensions/load_balancing_policies/maglev/v3/maglev.proto",
+    "envoy/extensions/load_balancing_policies/random/v3/random.proto",
+    "envoy/extensions/load_balancing_policies/ring_hash/v3/ring_hash.proto",
+    "envoy/extensions/load_balancing_policies/round_robin/v3/round_robin.proto",
     "envoy/extensions/path/match/uri_template/v3/uri_template_match.proto",
     "envoy/extensions/path/rewrite/uri_template/v3/uri_template_rewrite.proto",
     "envoy/extensions/request_id/uuid/v3/uuid.proto",
@@ -46,6 +52,7 @@ const ROOTS: &[&str] = &[
     "envoy/service/auth/v3/external_auth.proto",
     "envoy/service/discovery/v3/ads.proto",
     "envoy/service/secret/v3/sds.proto",
+    "grpc/health/v1/health.proto",
     "istio/v1/auth/certificate.proto",
 ];
 

@@ -1,7 +1,7 @@
 //! The nouns on the wire: Envoy's xDS v3 messages, their type URLs, and the ADS state machine of both ends.
 //!
 //! Nothing here knows Kubernetes or Istio, and nothing here has a socket. The one message of Istio's own is that by
-//! which workloads get their certificates: it is on the same wire.
+//! which workloads get their certificates, and gRPC's own is that of health checks: they are on the same wire.
 #![forbid(unsafe_code)]
 
 pub mod ads;
