@@ -6,7 +6,7 @@ use http::{HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::Full;
 
 use crate::Failure;
-use crate::serve::{listen, log, serve_http, until_signalled};
+use crate::serve::{host_name, listen, log, serve_http, until_signalled};
 
 const PORT: u16 = 5000;
 
@@ -15,7 +15,7 @@ pub(crate) fn run(args: &[String]) -> Result<(), Failure> {
         return Err(Failure::Usage(format!("unknown argument {unknown:?}; the version is taken from SERVICE_VERSION")));
     }
     let version = std::env::var("SERVICE_VERSION").unwrap_or_else(|_| "unknown".into());
-    let instance = instance();
+    let instance = host_name().unwrap_or_else(|| "unknown".into());
     until_signalled(async {
         let listener = listen(PORT).await?;
         log(format_args!("helloworld {version} is listening on [::]:{PORT}"));
@@ -27,14 +27,6 @@ pub(crate) fn run(args: &[String]) -> Result<(), Failure> {
         .await;
         Ok(())
     })
-}
-
-/// The pod's name: Kubernetes gives it as `HOSTNAME` and as the host name.
-fn instance() -> String {
-    std::env::var("HOSTNAME")
-        .or_else(|_| std::fs::read_to_string("/proc/sys/kernel/hostname"))
-        .map(|name| name.trim().to_owned())
-        .unwrap_or_else(|_| "unknown".into())
 }
 
 fn answer<B>(request: &Request<B>, version: &str, instance: &str) -> Response<Full<Bytes>> {

@@ -3,7 +3,6 @@
 mod answer;
 mod arguments;
 mod log;
-mod page;
 mod received;
 mod status;
 

@@ -101,6 +101,12 @@ where
     accept(listener, connection).await;
 }
 
+/// The pod's name: Kubernetes gives it as `HOSTNAME` and as the host name.
+pub(crate) fn host_name() -> Option<String> {
+    let name = std::env::var("HOSTNAME").or_else(|_| std::fs::read_to_string("/proc/sys/kernel/hostname"));
+    name.ok().map(|name| name.trim().to_owned())
+}
+
 /// Writes one line to stdout.
 pub(crate) fn log(line: std::fmt::Arguments<'_>) {
     // When stdout is closed there is nobody left to tell.

@@ -13,13 +13,19 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::page::{self, Page};
 use super::received::{Content, Fields, Given, Received};
 use super::status::status;
+use crate::page::{self, Page};
 
 const LONGEST_DELAY: Duration = Duration::from_secs(10);
 const MOST_BYTES: usize = 100 << 10;
 const MOST_LINES: usize = 100;
+
+/// A page with a heading and a paragraph, for whoever reads HTML.
+const STORY: &str = "<!doctype html>\n<html>\n<head></head>\n<body>\n<h1>Herman Melville - Moby-Dick</h1>\n<div>\n<p>\nCall me \
+    Ishmael. Some years ago, never mind how long precisely, having little or no money in my purse, and nothing particular to \
+    interest me on shore, I thought I would sail about a little and see the watery part of the world.\n</p>\n</div>\n</body>\n\
+    </html>\n";
 
 const GET: &str = "GET, HEAD, OPTIONS";
 const ANY: &str = "DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT, TRACE";
@@ -89,7 +95,7 @@ pub(super) async fn answer(request: &Received) -> Page {
 /// The methods of a path, or nothing where there is no such path.
 fn allowed(segments: &[&str]) -> Option<&'static str> {
     match segments {
-        ["" | "get" | "headers" | "ip" | "user-agent" | "uuid" | "json" | "cookies"] => Some(GET),
+        ["" | "get" | "headers" | "html" | "ip" | "user-agent" | "uuid" | "json" | "cookies"] => Some(GET),
         ["bytes" | "stream" | "redirect" | "relative-redirect" | "base64", _] => Some(GET),
         ["cookies", "set" | "delete"] | ["basic-auth", _, _] | ["bearer"] => Some(GET),
         ["response-headers"] => Some("GET, HEAD, OPTIONS, POST"),
@@ -110,6 +116,7 @@ async fn route(request: &Received, segments: &[&str]) -> Page {
         ["anything", ..] => {
             page::json(&Shown { method: Some(request.method.to_string()), ..Shown::with_body(request) })
         }
+        ["html"] => page::html(STORY),
         ["headers"] => page::json(&json!({ "headers": request.shown_headers() })),
         ["ip"] => page::json(&json!({ "origin": request.origin() })),
         ["user-agent"] => page::json(&json!({ "user-agent": request.header(&USER_AGENT) })),

@@ -7,13 +7,12 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HOST};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri};
-use http_body_util::{BodyExt, Full, Limited};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri};
 use hyper::body::Body;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::page;
+use crate::page::{self, Page};
 
 /// A larger body is refused: it would have to be held, and sent back, in full.
 const LARGEST_BODY: usize = 16 << 20;
@@ -60,20 +59,13 @@ pub(super) struct Content {
 
 impl Received {
     /// Reads the whole request; the error is the answer to one that is too large or that broke off.
-    pub(super) async fn read<B>(request: Request<B>, peer: IpAddr) -> Result<Received, Response<Full<Bytes>>>
+    pub(super) async fn read<B>(request: Request<B>, peer: IpAddr) -> Result<Received, Page>
     where
         B: Body,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         let (parts, body) = request.into_parts();
-        let body = match Limited::new(body, LARGEST_BODY).collect().await {
-            Ok(collected) => collected.to_bytes(),
-            Err(error) if error.is::<http_body_util::LengthLimitError>() => {
-                let message = format!("The body may have {LARGEST_BODY} bytes.");
-                return Err(page::error(StatusCode::PAYLOAD_TOO_LARGE, &message));
-            }
-            Err(error) => return Err(page::error(StatusCode::BAD_REQUEST, &error.to_string())),
-        };
+        let body = page::read_body(body, LARGEST_BODY).await?;
         Ok(Received { method: parts.method, uri: parts.uri, headers: parts.headers, peer, body })
     }
 

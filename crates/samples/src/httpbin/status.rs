@@ -4,7 +4,7 @@ use http::header::{HeaderName, LOCATION, PROXY_AUTHENTICATE, WWW_AUTHENTICATE};
 use http::{HeaderValue, StatusCode};
 use serde_json::json;
 
-use super::page::{Page, error, html, json, with_status};
+use crate::page::{Page, error, html, json, with_status};
 
 const TEAPOT: &str = r#"
     -=[ teapot ]=-

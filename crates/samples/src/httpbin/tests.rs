@@ -88,6 +88,13 @@ async fn a_proxys_headers_are_hidden_unless_asked_for() {
 }
 
 #[tokio::test]
+async fn html_is_a_page_with_a_heading() {
+    let (response, body) = get("/html").await;
+    assert_eq!(response.headers()["content-type"], "text/html; charset=utf-8");
+    assert!(body.contains("<h1>Herman Melville - Moby-Dick</h1>"), "{body}");
+}
+
+#[tokio::test]
 async fn unknown_paths_and_methods_are_refused() {
     assert_eq!(get("/nothing").await.0.status(), 404);
     assert_eq!(get("/get/more").await.0.status(), 404);

@@ -1,0 +1,1 @@
+document.getElementById("sign-in-button").addEventListener("click", () => document.getElementById("login-modal").showModal());
