@@ -9,18 +9,23 @@ mod cluster_name;
 mod definition;
 mod destination_rule;
 mod duration;
+pub mod envoy_filter;
 mod gateway;
 mod hostname;
 mod identity;
+pub mod legacy_authentication;
+pub mod legacy_rbac;
 mod mesh_config;
 mod object;
 mod peer_authentication;
+mod request_authentication;
 mod service_entry;
 mod sidecar;
 mod strict;
+pub mod telemetry;
 mod virtual_service;
 
-pub use authorization_policy::{Action, AuthorizationPolicy, Condition, From, Operation, Rule, Source, To};
+pub use authorization_policy::{Action, AuthorizationPolicy, Condition, From, Operation, Provider, Rule, Source, To};
 pub use cluster_name::{ClusterName, ClusterNameError, Direction};
 pub use definition::definitions;
 pub use destination_rule::{
@@ -29,14 +34,19 @@ pub use destination_rule::{
     TrafficPolicy,
 };
 pub use duration::Duration;
+pub use envoy_filter::EnvoyFilter;
 pub use gateway::{Gateway, Server, ServerTls};
 pub use hostname::Hostname;
 pub use identity::{IdentityError, SpiffeId, TrustDomain};
+pub use legacy_authentication::{MeshPolicy, Policy};
+pub use legacy_rbac::{ClusterRbacConfig, RbacConfig, ServiceRole, ServiceRoleBinding};
 pub use mesh_config::{MeshConfig, OutboundTrafficMode, OutboundTrafficPolicy};
 pub use object::{DecodeError, Metadata, Object, Spec, decode_spec};
 pub use peer_authentication::{MutualTls, MutualTlsMode, PeerAuthentication};
+pub use request_authentication::{ClaimToHeader, JwtHeader, JwtRule, RequestAuthentication};
 pub use service_entry::{Location, Resolution, ServiceEntry, ServicePort, WorkloadEntry};
 pub use sidecar::{EgressListener, Sidecar};
+pub use telemetry::Telemetry;
 pub use virtual_service::{Destination, L4Match, RouteDestination, TcpRoute, TlsMatch, TlsRoute, VirtualService};
 
 use serde::Deserialize;

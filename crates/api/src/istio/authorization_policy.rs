@@ -14,11 +14,21 @@ pub struct AuthorizationPolicy {
     pub action: Action,
     /// The rules; a call matches if one of them does. No rules match nothing.
     pub rules: Vec<Rule>,
+    /// Who decides if the action is CUSTOM.
+    pub provider: Provider,
 }
 
 impl Spec for AuthorizationPolicy {
     const GROUP: &'static str = "security.istio.io";
     const KIND: &'static str = "AuthorizationPolicy";
+}
+
+/// One of the mesh's extension providers.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct Provider {
+    /// Its name.
+    pub name: String,
 }
 
 /// What happens to matching calls.
@@ -82,6 +92,12 @@ pub struct Source {
     /// Service accounts that do not match.
     #[serde(alias = "not_service_accounts")]
     pub not_service_accounts: Vec<String>,
+    /// Trust domains of the peer's identity.
+    #[serde(alias = "trust_domains")]
+    pub trust_domains: Vec<String>,
+    /// Trust domains that do not match.
+    #[serde(alias = "not_trust_domains")]
+    pub not_trust_domains: Vec<String>,
     /// Addresses or CIDRs of the peer.
     #[serde(alias = "ip_blocks")]
     pub ip_blocks: Vec<String>,

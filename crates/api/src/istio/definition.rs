@@ -3,11 +3,16 @@
 
 mod authorization_policy;
 mod destination_rule;
+mod envoy_filter;
 mod gateway;
+mod legacy_authentication;
+mod legacy_rbac;
 mod peer_authentication;
+mod request_authentication;
 mod schema;
 mod service_entry;
 mod sidecar;
+mod telemetry;
 mod virtual_service;
 
 use serde_json::{Value, json};
@@ -26,14 +31,31 @@ struct Definition {
     columns: &'static [(&'static str, &'static str, &'static str)],
     spec: fn() -> Schema,
     needs_spec: bool,
+    /// Whether its objects are in no namespace.
+    of_cluster: bool,
 }
 
 const NETWORKING: &str = "networking.istio.io";
 const SECURITY: &str = "security.istio.io";
+const TELEMETRY: &str = "telemetry.istio.io";
+const RBAC: &str = "rbac.istio.io";
+const AUTHENTICATION: &str = "authentication.istio.io";
 const THREE: &[&str] = &["v1", "v1beta1", "v1alpha3"];
 const TWO: &[&str] = &["v1", "v1beta1"];
+const OLD: &[&str] = &["v1alpha1"];
 
-const DEFINITIONS: [Definition; 8] = [
+/// A kind without columns of its own.
+const fn plain(
+    group: &'static str,
+    kind: &'static str,
+    plural: &'static str,
+    versions: &'static [&'static str],
+    spec: fn() -> Schema,
+) -> Definition {
+    Definition { group, kind, plural, short: None, versions, columns: &[], spec, needs_spec: false, of_cluster: false }
+}
+
+const DEFINITIONS: [Definition; 17] = [
     Definition {
         group: NETWORKING,
         kind: "DestinationRule",
@@ -43,6 +65,7 @@ const DEFINITIONS: [Definition; 8] = [
         columns: &[("Host", ".spec.host", "The service")],
         spec: destination_rule::spec,
         needs_spec: false,
+        of_cluster: false,
     },
     Definition {
         group: NETWORKING,
@@ -53,6 +76,7 @@ const DEFINITIONS: [Definition; 8] = [
         columns: &[],
         spec: gateway::spec,
         needs_spec: false,
+        of_cluster: false,
     },
     Definition {
         group: NETWORKING,
@@ -67,6 +91,7 @@ const DEFINITIONS: [Definition; 8] = [
         ],
         spec: service_entry::spec,
         needs_spec: true,
+        of_cluster: false,
     },
     Definition {
         group: NETWORKING,
@@ -77,6 +102,7 @@ const DEFINITIONS: [Definition; 8] = [
         columns: &[],
         spec: sidecar::spec,
         needs_spec: false,
+        of_cluster: false,
     },
     Definition {
         group: NETWORKING,
@@ -90,6 +116,7 @@ const DEFINITIONS: [Definition; 8] = [
         ],
         spec: virtual_service::spec,
         needs_spec: false,
+        of_cluster: false,
     },
     Definition {
         group: NETWORKING,
@@ -100,6 +127,7 @@ const DEFINITIONS: [Definition; 8] = [
         columns: &[("Age", ".metadata.creationTimestamp", AGE), ("Address", ".spec.address", "Where the workload is")],
         spec: service_entry::workload,
         needs_spec: true,
+        of_cluster: false,
     },
     Definition {
         group: SECURITY,
@@ -110,6 +138,7 @@ const DEFINITIONS: [Definition; 8] = [
         columns: &[("Action", ".spec.action", "What happens to calls that a rule matches")],
         spec: authorization_policy::spec,
         needs_spec: false,
+        of_cluster: false,
     },
     Definition {
         group: SECURITY,
@@ -120,6 +149,29 @@ const DEFINITIONS: [Definition; 8] = [
         columns: &[("Mode", ".spec.mtls.mode", "What the workloads accept")],
         spec: peer_authentication::spec,
         needs_spec: false,
+        of_cluster: false,
+    },
+    Definition {
+        short: Some("ra"),
+        ..plain(SECURITY, "RequestAuthentication", "requestauthentications", TWO, request_authentication::spec)
+    },
+    Definition {
+        short: Some("telemetry"),
+        columns: &[("Age", ".metadata.creationTimestamp", AGE)],
+        ..plain(TELEMETRY, "Telemetry", "telemetries", &["v1", "v1alpha1"], telemetry::spec)
+    },
+    plain(NETWORKING, "EnvoyFilter", "envoyfilters", &["v1alpha3"], envoy_filter::spec),
+    plain(RBAC, "ServiceRole", "serviceroles", OLD, legacy_rbac::role),
+    Definition {
+        columns: &[("Reference", ".spec.roleRef.name", "The role")],
+        ..plain(RBAC, "ServiceRoleBinding", "servicerolebindings", OLD, legacy_rbac::binding)
+    },
+    plain(RBAC, "RbacConfig", "rbacconfigs", OLD, legacy_rbac::config),
+    Definition { of_cluster: true, ..plain(RBAC, "ClusterRbacConfig", "clusterrbacconfigs", OLD, legacy_rbac::config) },
+    plain(AUTHENTICATION, "Policy", "policies", OLD, legacy_authentication::spec),
+    Definition {
+        of_cluster: true,
+        ..plain(AUTHENTICATION, "MeshPolicy", "meshpolicies", OLD, legacy_authentication::spec)
     },
 ];
 
@@ -166,7 +218,7 @@ impl Definition {
             "spec": {
                 "group": group,
                 "names": names,
-                "scope": "Namespaced",
+                "scope": if self.of_cluster { "Cluster" } else { "Namespaced" },
                 "conversion": { "strategy": "None" },
                 "versions": versions,
             },

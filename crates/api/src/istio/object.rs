@@ -38,6 +38,8 @@ pub struct Metadata {
     pub namespace: String,
     /// Labels.
     pub labels: Labels,
+    /// Annotations.
+    pub annotations: Labels,
     /// When it was created, in RFC 3339 and UTC, so that text compares as time does; older objects win conflicts.
     pub creation_timestamp: String,
 }

@@ -26,7 +26,7 @@ pub(super) fn spec() -> Schema {
     )
 }
 
-fn target() -> Schema {
+pub(super) fn target() -> Schema {
     object(
         "An object that it is for.",
         [

@@ -57,6 +57,21 @@ pub(super) fn texts(description: &str) -> Schema {
     list(description, Schema(json!({ "type": "string" })))
 }
 
+/// Ports, or other small numbers.
+pub(super) fn numbers(description: &str) -> Schema {
+    list(description, Schema(json!({ "type": "integer", "minimum": 0, "maximum": u16::MAX })))
+}
+
+/// A port, or 0 for none.
+pub(super) fn port_number(description: &str) -> Schema {
+    unsigned(description).at_most(u16::MAX.into())
+}
+
+/// An object with whatever is in it.
+pub(super) fn anything(description: &str) -> Schema {
+    of("object", description).with("x-kubernetes-preserve-unknown-fields", true)
+}
+
 /// Values of one kind by name.
 pub(super) fn map(description: &str, value: Schema) -> Schema {
     of("object", description).with("additionalProperties", value.0)

@@ -8,10 +8,12 @@ fn sample(schema: &Value) -> Value {
         "object" if schema["additionalProperties"].is_object() => {
             json!({"80": sample(&schema["additionalProperties"])})
         }
+        "object" if schema["x-kubernetes-preserve-unknown-fields"] == true => json!({"a": 1}),
         "object" => {
             let fields = schema["properties"].as_object().unwrap();
-            // The old spelling of `warmup`, beside which it may not be.
-            let fields = fields.iter().filter(|(name, _)| *name != "warmupDurationSecs");
+            // Other spellings of fields, beside which they may not be.
+            let twice = ["warmupDurationSecs", "jwks_uri", "enforcement_mode"];
+            let fields = fields.iter().filter(|(name, _)| !twice.contains(&name.as_str()));
             fields.map(|(name, schema)| (name.clone(), sample(schema))).collect()
         }
         "array" => json!([sample(&schema["items"])]),
@@ -35,11 +37,20 @@ fn decodes<S: Spec>() {
 #[test]
 fn types_and_schemas_agree() {
     decodes::<istio::AuthorizationPolicy>();
+    decodes::<istio::ClusterRbacConfig>();
     decodes::<istio::DestinationRule>();
+    decodes::<istio::EnvoyFilter>();
     decodes::<istio::Gateway>();
+    decodes::<istio::MeshPolicy>();
     decodes::<istio::PeerAuthentication>();
+    decodes::<istio::Policy>();
+    decodes::<istio::RbacConfig>();
+    decodes::<istio::RequestAuthentication>();
     decodes::<istio::ServiceEntry>();
+    decodes::<istio::ServiceRole>();
+    decodes::<istio::ServiceRoleBinding>();
     decodes::<istio::Sidecar>();
+    decodes::<istio::Telemetry>();
     decodes::<istio::VirtualService>();
     decodes::<istio::WorkloadEntry>();
 }
