@@ -10,6 +10,7 @@ mod definition;
 mod destination_rule;
 mod duration;
 pub mod envoy_filter;
+mod extension_provider;
 mod gateway;
 mod hostname;
 mod identity;
@@ -35,6 +36,10 @@ pub use destination_rule::{
 };
 pub use duration::Duration;
 pub use envoy_filter::EnvoyFilter;
+pub use extension_provider::{
+    CheckedBody, DefaultProviders, ExtensionProvider, FileAccessLog, GrpcAuthorizer, HttpAuthorizer, LogFormat,
+    TraceCollector, TraceUpload,
+};
 pub use gateway::{Gateway, Server, ServerTls};
 pub use hostname::Hostname;
 pub use identity::{IdentityError, SpiffeId, TrustDomain};

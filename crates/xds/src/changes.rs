@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use api::istio::{Hostname, MutualTlsMode};
 
 use crate::mesh::{Mesh, Service};
-use crate::{Node, OutboundClass, scope};
+use crate::{Node, OutboundClass, filter, scope};
 
 /// What differs between two meshes.
 pub struct Changes<'m> {
@@ -67,7 +67,22 @@ impl<'m> Changes<'m> {
             || old.authorizations.of(namespace, labels).eq(new.authorizations.of(namespace, labels));
         let accepted =
             || old.peers.is(&new.peers) || old.peers.of(namespace, labels) == new.peers.of(namespace, labels);
-        self.is_configured_anew() || !allowed || !accepted() || self.hosts.iter().any(|host| self.declares(host, node))
+        let believed = || {
+            old.authentications.is(&new.authentications)
+                || old.authentications.of(namespace, labels).eq(new.authentications.of(namespace, labels))
+        };
+        let same = allowed && accepted() && believed() && old.roles.is(&new.roles);
+        self.is_configured_anew()
+            || !same
+            || self.asks_another(node)
+            || self.hosts.iter().any(|host| self.declares(host, node))
+    }
+
+    /// Whether the services that a node's proxy asks about requests are seen in another way.
+    fn asks_another(&self, node: &Node) -> bool {
+        let sidecar = |mesh: &'m Mesh| mesh.sidecars.of(&node.namespace, &node.labels);
+        let asked = filter::asked(self.new, node);
+        !asked.is_empty() && (sidecar(self.old) != sidecar(self.new) || asked.iter().any(|h| self.hosts.contains(h)))
     }
 
     fn is_configured_anew(&self) -> bool {

@@ -12,7 +12,8 @@ use envoy::envoy::config::cluster::v3::cluster::{
 };
 use envoy::envoy::config::cluster::v3::{CircuitBreakers, Cluster};
 use envoy::envoy::config::core::v3::BindConfig;
-use envoy::envoy::config::endpoint::v3::ClusterLoadAssignment;
+use envoy::envoy::config::endpoint::v3::lb_endpoint::HostIdentifier;
+use envoy::envoy::config::endpoint::v3::{self as endpoints, ClusterLoadAssignment, LbEndpoint, LocalityLbEndpoints};
 use prost_types::{ListValue, Value, value};
 
 use crate::mesh::{Discovery, Endpoint, Mesh};
@@ -83,6 +84,34 @@ fn passthrough(mesh: &Mesh, name: &str) -> Cluster {
 fn to_workload(mesh: &Mesh, name: &str) -> Cluster {
     let source = BindConfig { source_address: Some(wire::socket_address(INBOUND_SOURCE, 0)), ..BindConfig::default() };
     Cluster { upstream_bind_config: Some(source), ..passthrough(mesh, name) }
+}
+
+/// A cluster outside of the mesh, found by a name.
+pub(crate) fn of_name(mesh: &Mesh, name: &str, host: &str, port: u16) -> Cluster {
+    let endpoint = endpoints::Endpoint { address: Some(wire::address(host, port)), ..endpoints::Endpoint::default() };
+    let endpoint = LbEndpoint { host_identifier: Some(HostIdentifier::Endpoint(endpoint)), ..LbEndpoint::default() };
+    let locality = LocalityLbEndpoints { lb_endpoints: vec![endpoint], ..LocalityLbEndpoints::default() };
+    let mut cluster = Cluster {
+        name: name.to_owned(),
+        connect_timeout: Some(wire::duration(mesh.config.connect_timeout)),
+        circuit_breakers: Some(unlimited()),
+        cluster_discovery_type: Some(ClusterDiscoveryType::Type(DiscoveryType::StrictDns.into())),
+        load_assignment: Some(ClusterLoadAssignment {
+            cluster_name: name.to_owned(),
+            endpoints: vec![locality],
+            ..ClusterLoadAssignment::default()
+        }),
+        ..Cluster::default()
+    };
+    resolve(mesh, &mut cluster);
+    cluster
+}
+
+#[expect(deprecated, reason = "what replaces these fields is an extension of clusters that not every Envoy has")]
+fn resolve(mesh: &Mesh, cluster: &mut Cluster) {
+    cluster.dns_refresh_rate = Some(wire::duration(mesh.config.dns_refresh_rate));
+    cluster.respect_dns_ttl = true;
+    cluster.dns_lookup_family = DnsLookupFamily::V4Only.into();
 }
 
 /// No limits: Istio sets none unless a destination rule does, where Envoy has its own.
@@ -167,7 +196,7 @@ impl Called<'_> {
                 resources.endpoints.insert(cluster.name.clone(), assignment);
             }
             _ => {
-                self.resolve(cluster);
+                resolve(self.mesh, cluster);
                 if kind == DiscoveryType::LogicalDns {
                     self.first_only(&mut assignment, resources);
                 }
@@ -178,13 +207,6 @@ impl Called<'_> {
                 cluster.load_assignment = Some(assignment);
             }
         }
-    }
-
-    #[expect(deprecated, reason = "what replaces these fields is an extension of clusters that not every Envoy has")]
-    fn resolve(&self, cluster: &mut Cluster) {
-        cluster.dns_refresh_rate = Some(wire::duration(self.mesh.config.dns_refresh_rate));
-        cluster.respect_dns_ttl = true;
-        cluster.dns_lookup_family = DnsLookupFamily::V4Only.into();
     }
 
     /// A cluster that uses the first address of a name takes one name.

@@ -21,6 +21,7 @@ mod listener;
 mod mesh;
 mod node;
 mod policy;
+mod provider;
 mod scope;
 mod tls;
 mod wire;

@@ -20,7 +20,10 @@ pub(crate) use protocol::Protocol;
 pub(crate) use service::{Discovery, Endpoint, Port, Service, Services, Target, Visibility};
 pub(crate) use workload::Workloads;
 
-use crate::policy::{Authorizations, DestinationRules, PeerAuthentications, Routes, Sidecars};
+use crate::policy::{
+    Authentications, Authorizations, DestinationRules, LegacyPolicy, PeerAuthentications, Routes, ServiceRoles,
+    Sidecars, legacy_policies,
+};
 use crate::{Code, Diagnostic, InboundClass, Node, ObjectRef, OutboundClass};
 
 /// The domain of Kubernetes' services.
@@ -32,9 +35,12 @@ pub struct Mesh {
     pub(crate) config: Arc<MeshConfig>,
     pub(crate) workloads: Part<Workloads>,
     pub(crate) services: Part<Services>,
+    pub(crate) authentications: Part<Authentications>,
     pub(crate) authorizations: Part<Authorizations>,
     pub(crate) destinations: Part<DestinationRules>,
+    legacy_policies: Part<Vec<LegacyPolicy>>,
     pub(crate) peers: Part<PeerAuthentications>,
+    pub(crate) roles: Part<ServiceRoles>,
     pub(crate) routes: Part<Routes>,
     pub(crate) sidecars: Part<Sidecars>,
     /// The keys of labels by which some object tells callers apart.
@@ -80,9 +86,25 @@ impl Mesh {
         let authorizations = Part::new(old.map(|o| &o.authorizations), kept, |_, found| {
             Authorizations::new(&objects.authorization_policies, &config, &workloads, found)
         });
-        let kept = alike_workloads && same(was, objects, |o| &o.peer_authentications);
+        let kept = alike_services && alike_workloads && same(was, objects, |o| &o.mesh_policies);
+        let kept = kept && same(was, objects, |o| &o.policies);
+        let legacy = Part::new(old.map(|o| &o.legacy_policies), kept, |_, found| {
+            legacy_policies(&objects.mesh_policies, &objects.policies, &services, &workloads, found)
+        });
+        let alike_legacy = old.is_some_and(|o| o.legacy_policies.is(&legacy)) && alike_workloads;
+        let kept = alike_legacy && same(was, objects, |o| &o.peer_authentications);
         let peers = Part::new(old.map(|o| &o.peers), kept, |_, found| {
-            PeerAuthentications::new(&objects.peer_authentications, &config, &workloads, found)
+            PeerAuthentications::new(&objects.peer_authentications, &legacy, &config, &workloads, found)
+        });
+        let kept = alike_legacy && same(was, objects, |o| &o.request_authentications);
+        let authentications = Part::new(old.map(|o| &o.authentications), kept, |_, found| {
+            Authentications::new(&objects.request_authentications, &legacy, &config, &workloads, found)
+        });
+        let kept = same(was, objects, |o| &o.cluster_rbac_configs) && same(was, objects, |o| &o.rbac_configs);
+        let kept = kept && same(was, objects, |o| &o.service_roles) && same(was, objects, |o| &o.service_role_bindings);
+        let roles = Part::new(old.map(|o| &o.roles), kept, |_, found| {
+            let configs = (&*objects.cluster_rbac_configs, &*objects.rbac_configs);
+            ServiceRoles::new(configs, &objects.service_roles, &objects.service_role_bindings, found)
         });
         let kept = alike_services && same(was, objects, |o| &o.destination_rules);
         let destinations = Part::new(old.map(|o| &o.destinations), kept, |_, found| {
@@ -101,9 +123,12 @@ impl Mesh {
             config,
             workloads,
             services,
+            authentications,
             authorizations,
             destinations,
+            legacy_policies: legacy,
             peers,
+            roles,
             routes,
             sidecars,
             diagnostics: BTreeSet::new(),
@@ -122,9 +147,12 @@ impl Mesh {
         unknown_fields(&self.objects, &mut found);
         let parts = [
             &self.services.found,
+            &self.authentications.found,
             &self.authorizations.found,
             &self.destinations.found,
+            &self.legacy_policies.found,
             &self.peers.found,
+            &self.roles.found,
             &self.routes.found,
             &self.sidecars.found,
         ];
@@ -263,10 +291,17 @@ fn unknown_fields(objects: &Objects, found: &mut Vec<Diagnostic>) {
         }
     }
     of(&objects.authorization_policies, found);
+    of(&objects.cluster_rbac_configs, found);
     of(&objects.destination_rules, found);
+    of(&objects.envoy_filters, found);
+    of(&objects.mesh_policies, found);
     of(&objects.peer_authentications, found);
+    of(&objects.policies, found);
+    of(&objects.rbac_configs, found);
+    of(&objects.request_authentications, found);
     of(&objects.service_entries, found);
     of(&objects.sidecars, found);
+    of(&objects.telemetries, found);
     of(&objects.virtual_services, found);
     of(&objects.workload_entries, found);
 }

@@ -1,14 +1,20 @@
 //! Objects that say something about services and workloads, indexed by whom they are for.
 
+mod authentication;
 mod authorization;
 mod destination;
+mod legacy;
 mod peer;
+mod roles;
 mod route;
 mod sidecar;
 
+pub(crate) use authentication::{Authentication, Authentications};
 pub(crate) use authorization::{Authorization, Authorizations};
 pub(crate) use destination::{DestinationRules, Effective, Merged};
+pub(crate) use legacy::{LegacyPolicy, legacy_policies};
 pub(crate) use peer::{PeerAuthentications, PeerModes};
+pub(crate) use roles::{Granted, Role, ServiceRoles};
 pub(crate) use route::{Route, Routes};
 pub(crate) use sidecar::Sidecars;
 

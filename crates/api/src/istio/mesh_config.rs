@@ -3,7 +3,10 @@
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use super::{DecodeError, Duration, KeepAlive, LocalityLoadBalancer, TrustDomain, decode_spec};
+use super::{
+    DecodeError, DefaultProviders, Duration, ExtensionProvider, KeepAlive, LocalityLoadBalancer, TrustDomain,
+    decode_spec,
+};
 
 /// The mesh's configuration: the key `mesh` of the ConfigMap `istio` in the root namespace, in YAML.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -57,6 +60,15 @@ pub struct MeshConfig {
     /// How often names are looked up again that did not say how long they hold.
     #[serde(alias = "dns_refresh_rate")]
     pub dns_refresh_rate: Duration,
+    /// Services beside the mesh that decide about requests, or are told of them.
+    #[serde(alias = "extension_providers")]
+    pub extension_providers: Vec<ExtensionProvider>,
+    /// Those that hold where no Telemetry says otherwise.
+    #[serde(alias = "default_providers")]
+    pub default_providers: DefaultProviders,
+    /// Whether calls are traced where no Telemetry says so.
+    #[serde(alias = "enable_tracing")]
+    pub enable_tracing: bool,
     /// What every proxy starts with (Istio's ProxyConfig), unless its pod's annotations say otherwise.
     #[serde(alias = "default_config")]
     pub default_config: Map<String, Value>,
@@ -92,6 +104,9 @@ impl Default for MeshConfig {
             default_virtual_service_export_to: Vec::new(),
             default_destination_rule_export_to: Vec::new(),
             dns_refresh_rate: seconds(60),
+            extension_providers: Vec::new(),
+            default_providers: DefaultProviders::default(),
+            enable_tracing: false,
             default_config: Map::new(),
         }
     }

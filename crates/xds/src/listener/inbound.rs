@@ -9,7 +9,7 @@ use envoy::envoy::config::listener::v3::{Filter, FilterChain, FilterChainMatch, 
 use envoy::envoy::r#type::v3::Int32Range;
 
 use super::INBOUND_PORT;
-use crate::filter::{rbac, tcp_proxy::Target};
+use crate::filter::{WorkloadPolicies, tcp_proxy::Target};
 use crate::mesh::{Mesh, Protocol, Service, Target as PortTarget};
 use crate::policy::PeerModes;
 use crate::{Code, Node, Resources, cluster, tls};
@@ -17,16 +17,20 @@ use crate::{Code, Node, Resources, cluster, tls};
 pub(crate) fn build(mesh: &Mesh, node: &Node, resources: &mut Resources) {
     let ports = declared_ports(mesh, node, resources);
     let modes = mesh.peers.of(&node.namespace, &node.labels);
-    let authorizations = mesh.authorizations.of(&node.namespace, &node.labels);
-    let chains =
-        Chains { mesh, authorization: rbac::filters(authorizations), server: tls::downstream(&mesh.config, resources) };
+    let services = ports.iter().map(|(port, declared)| (*port, declared.service)).collect();
+    let policies = WorkloadPolicies::of(mesh, node, services);
+    let ports: BTreeMap<u16, Protocol> = ports.iter().map(|(port, declared)| (*port, declared.protocol)).collect();
+    let server = tls::downstream(&mesh.config, resources);
+    let mut chains = Chains { mesh, policies, authorization: Vec::new(), server };
     let mut all = vec![super::loop_guard(&mesh.config, "virtualInbound-blackhole", INBOUND_PORT)];
     for (port, protocol) in &ports {
         let target = Target::cluster(ClusterName::inbound(*port).to_string());
+        chains.authorization = chains.policies.connections(Some(*port), true, resources);
         all.extend(chains.of(&format!("0.0.0.0_{port}"), Some(*port), modes.at(*port), *protocol, &target));
         cluster::workload_port(mesh, *port, resources);
     }
     let unknown = Target::cluster(cluster::INBOUND_PASSTHROUGH);
+    chains.authorization = chains.policies.connections(None, false, resources);
     for (port, mode) in modes.ports.iter().filter(|(port, _)| !ports.contains_key(port)) {
         let name = format!("virtualInbound-{port}");
         all.extend(chains.of(&name, Some(*port), *mode, Protocol::Unknown, &unknown));
@@ -40,8 +44,14 @@ pub(crate) fn build(mesh: &Mesh, node: &Node, resources: &mut Resources) {
     resources.listeners.insert(listener.name.clone(), listener);
 }
 
+/// What is declared of a port of the workload.
+struct Declared<'m> {
+    service: &'m Service,
+    protocol: Protocol,
+}
+
 /// The workload's ports that some service of it declares; the oldest service decides what is spoken there.
-fn declared_ports(mesh: &Mesh, node: &Node, resources: &mut Resources) -> BTreeMap<u16, Protocol> {
+fn declared_ports<'m>(mesh: &'m Mesh, node: &Node, resources: &mut Resources) -> BTreeMap<u16, Declared<'m>> {
     let mut services: Vec<&Service> = mesh.services.all().map(AsRef::as_ref).filter(|s| s.selects(node)).collect();
     services.sort_by(|a, b| a.age.cmp(&b.age));
     let pod = mesh.workloads.pod(&node.namespace, &node.name);
@@ -53,7 +63,7 @@ fn declared_ports(mesh: &Mesh, node: &Node, resources: &mut Resources) -> BTreeM
                 PortTarget::Name(_) => pod.and_then(|pod| port.target.of(pod)),
             };
             match target {
-                Some(target) => drop(ports.entry(target).or_insert(port.protocol)),
+                Some(target) => drop(ports.entry(target).or_insert(Declared { service, protocol: port.protocol })),
                 None => {
                     let message = format!("the pod {} has no port of this name", node.name);
                     let field = format!("spec.ports[{i}].targetPort");
@@ -86,6 +96,8 @@ fn plain_ports(modes: &PeerModes, ports: &BTreeMap<u16, Protocol>) -> Option<Lis
 /// What the chains of a workload share.
 struct Chains<'a> {
     mesh: &'a Mesh,
+    policies: WorkloadPolicies<'a>,
+    /// Of the port that is at hand.
     authorization: Vec<Filter>,
     server: TransportSocket,
 }

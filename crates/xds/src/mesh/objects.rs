@@ -26,14 +26,32 @@ pub struct Objects {
     pub endpoint_slices: Vec<Arc<EndpointSlice>>,
     /// Who may call.
     pub authorization_policies: Vec<Arc<Object<istio::AuthorizationPolicy>>>,
+    /// Which services roles are for.
+    pub cluster_rbac_configs: Vec<Arc<Object<istio::ClusterRbacConfig>>>,
     /// How to call.
     pub destination_rules: Vec<Arc<Object<istio::DestinationRule>>>,
+    /// Changes to what proxies are told.
+    pub envoy_filters: Vec<Arc<Object<istio::EnvoyFilter>>>,
+    /// What must be encrypted, and which tokens are needed, as up to Istio 1.5.
+    pub mesh_policies: Vec<Arc<Object<istio::MeshPolicy>>>,
     /// What must be encrypted.
     pub peer_authentications: Vec<Arc<Object<istio::PeerAuthentication>>>,
+    /// The same as mesh policies, of namespaces.
+    pub policies: Vec<Arc<Object<istio::Policy>>>,
+    /// Which services roles are for.
+    pub rbac_configs: Vec<Arc<Object<istio::RbacConfig>>>,
+    /// Which tokens are accepted.
+    pub request_authentications: Vec<Arc<Object<istio::RequestAuthentication>>>,
     /// Services that Kubernetes does not know.
     pub service_entries: Vec<Arc<Object<istio::ServiceEntry>>>,
+    /// Who has a role.
+    pub service_role_bindings: Vec<Arc<Object<istio::ServiceRoleBinding>>>,
+    /// What may be done to services.
+    pub service_roles: Vec<Arc<Object<istio::ServiceRole>>>,
     /// What proxies are told.
     pub sidecars: Vec<Arc<Object<istio::Sidecar>>>,
+    /// What proxies report.
+    pub telemetries: Vec<Arc<Object<istio::Telemetry>>>,
     /// Routes.
     pub virtual_services: Vec<Arc<Object<istio::VirtualService>>>,
     /// Workloads that Kubernetes does not know.
@@ -60,7 +78,16 @@ impl Objects {
             ("", "ConfigMap") if object.name == MESH_CONFIG.0 => self.set_mesh_config(&object, &value),
             ("security.istio.io", "AuthorizationPolicy") => self.authorize(value),
             ("security.istio.io", "PeerAuthentication") => self.authenticate(value),
+            ("security.istio.io", "RequestAuthentication") => istio(&mut self.request_authentications, value),
+            ("telemetry.istio.io", "Telemetry") => istio(&mut self.telemetries, value),
+            ("rbac.istio.io", "ClusterRbacConfig") => self.restrict(value),
+            ("rbac.istio.io", "RbacConfig") => istio(&mut self.rbac_configs, value),
+            ("rbac.istio.io", "ServiceRole") => istio(&mut self.service_roles, value),
+            ("rbac.istio.io", "ServiceRoleBinding") => istio(&mut self.service_role_bindings, value),
+            ("authentication.istio.io", "MeshPolicy") => strict(&mut self.mesh_policies, value, istio::MeshPolicy),
+            ("authentication.istio.io", "Policy") => strict(&mut self.policies, value, |policy| policy),
             ("networking.istio.io", "DestinationRule") => istio(&mut self.destination_rules, value),
+            ("networking.istio.io", "EnvoyFilter") => istio(&mut self.envoy_filters, value),
             ("networking.istio.io", "ServiceEntry") => istio(&mut self.service_entries, value),
             ("networking.istio.io", "Sidecar") => istio(&mut self.sidecars, value),
             ("networking.istio.io", "VirtualService") => istio(&mut self.virtual_services, value),
@@ -80,10 +107,19 @@ impl Objects {
         self.services.extend_from_slice(services);
         self.endpoint_slices.extend_from_slice(endpoint_slices);
         self.authorization_policies.extend_from_slice(&other.authorization_policies);
+        self.cluster_rbac_configs.extend_from_slice(&other.cluster_rbac_configs);
         self.destination_rules.extend_from_slice(&other.destination_rules);
+        self.envoy_filters.extend_from_slice(&other.envoy_filters);
+        self.mesh_policies.extend_from_slice(&other.mesh_policies);
         self.peer_authentications.extend_from_slice(&other.peer_authentications);
+        self.policies.extend_from_slice(&other.policies);
+        self.rbac_configs.extend_from_slice(&other.rbac_configs);
+        self.request_authentications.extend_from_slice(&other.request_authentications);
         self.service_entries.extend_from_slice(&other.service_entries);
+        self.service_role_bindings.extend_from_slice(&other.service_role_bindings);
+        self.service_roles.extend_from_slice(&other.service_roles);
         self.sidecars.extend_from_slice(&other.sidecars);
+        self.telemetries.extend_from_slice(&other.telemetries);
         self.virtual_services.extend_from_slice(&other.virtual_services);
         self.workload_entries.extend_from_slice(&other.workload_entries);
         self.diagnostics.extend_from_slice(diagnostics);
@@ -95,6 +131,7 @@ impl Objects {
             selector: selector(&value),
             action: istio::Action::Deny,
             rules: vec![istio::Rule::default()],
+            ..istio::AuthorizationPolicy::default()
         };
         let instead = Object { metadata: metadata(&value), spec: refuse, unknown: Vec::new() };
         read(&mut self.authorization_policies, value).map_err(|(field, reason)| {
@@ -114,6 +151,17 @@ impl Objects {
         read(&mut self.peer_authentications, value).map_err(|(field, reason)| {
             self.peer_authentications.push(Arc::new(instead));
             (field, format!("{reason}. Until it can be read, it is taken for STRICT"))
+        })
+    }
+
+    /// The same for what might have put every service under roles.
+    fn restrict(&mut self, value: Value) -> Result<(), (String, String)> {
+        let on = istio::RbacConfig { mode: istio::legacy_rbac::RbacMode::On, ..istio::RbacConfig::default() };
+        let spec = istio::ClusterRbacConfig(on);
+        let instead = Object { metadata: metadata(&value), spec, unknown: Vec::new() };
+        read(&mut self.cluster_rbac_configs, value).map_err(|(field, reason)| {
+            self.cluster_rbac_configs.push(Arc::new(instead));
+            (field, format!("{reason}. Until it can be read, it is taken for ON"))
         })
     }
 
@@ -154,6 +202,21 @@ fn metadata(value: &Value) -> istio::Metadata {
 fn selector(value: &Value) -> Option<istio::WorkloadSelector> {
     let part = value.pointer("/spec/selector").cloned()?;
     istio::decode_spec(part).map(|(selector, _)| selector).ok()
+}
+
+/// What might have asked for mutual TLS does, for the whole namespace or mesh, until it can be read.
+fn strict<S: Spec>(
+    kept: &mut Vec<Arc<Object<S>>>,
+    value: Value,
+    of: impl Fn(istio::Policy) -> S,
+) -> Result<(), (String, String)> {
+    let peers = vec![istio::legacy_authentication::Peer::default()];
+    let spec = of(istio::Policy { peers, ..istio::Policy::default() });
+    let instead = Object { metadata: metadata(&value), spec, unknown: Vec::new() };
+    read(kept, value).map_err(|(field, reason)| {
+        kept.push(Arc::new(instead));
+        (field, format!("{reason}. Until it can be read, it is taken for mutual TLS everywhere"))
+    })
 }
 
 fn kubernetes<K: serde::de::DeserializeOwned>(kept: &mut Vec<Arc<K>>, value: Value) -> Result<(), (String, String)> {

@@ -1,4 +1,4 @@
-//! What a rule asks of one attribute of a connection.
+//! What a rule asks of one attribute of a connection or a request.
 
 use std::collections::BTreeSet;
 
@@ -7,47 +7,57 @@ use envoy::envoy::config::rbac::v3::permission::{self, Rule};
 use envoy::envoy::config::rbac::v3::principal::{self, Authenticated, Identifier};
 use envoy::envoy::config::rbac::v3::{Permission, Principal};
 use envoy::envoy::r#type::matcher::v3::StringMatcher;
-use envoy::envoy::r#type::matcher::v3::string_matcher::MatchPattern;
 
+use super::{Layer, http, metadata, value};
 use crate::{Code, wire};
 
-/// Why something cannot be held against connections.
-type Unusable = (Code, String);
+/// Why something cannot be held against what a layer carries.
+pub(super) type Unusable = (Code, String);
 
 /// An attribute of a connection, or of a request.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Attribute {
     Principal,
     Namespace,
     ServiceAccount,
+    TrustDomain,
     PeerIp,
     ClientIp,
     DestinationIp,
     DestinationPort,
     ServerName,
+    /// What another filter has found out: its name, and the key.
+    Metadata(String, String),
     /// Of a request.
-    Http,
+    Http(http::Attribute),
 }
 
 impl Attribute {
-    fn of_key(key: &str) -> Option<Attribute> {
-        Some(match key {
+    fn of_key(key: &str) -> Result<Attribute, Unusable> {
+        Ok(match key {
             "source.principal" => Attribute::Principal,
             "source.namespace" => Attribute::Namespace,
             "source.serviceAccount" => Attribute::ServiceAccount,
+            "source.trustDomain" => Attribute::TrustDomain,
             "source.ip" => Attribute::PeerIp,
             "remote.ip" => Attribute::ClientIp,
             "destination.ip" => Attribute::DestinationIp,
             "destination.port" => Attribute::DestinationPort,
             "connection.sni" => Attribute::ServerName,
-            key if key.starts_with("request.") => Attribute::Http,
-            _ => return None,
+            key => match key.strip_prefix("experimental.") {
+                Some(key) => metadata::of_key(key)?,
+                None => Attribute::Http(http::Attribute::of_key(key)?),
+            },
         })
     }
 
-    pub(super) fn is_of_caller(self) -> bool {
-        use Attribute::{ClientIp, Namespace, PeerIp, Principal, ServiceAccount};
-        matches!(self, Principal | Namespace | ServiceAccount | PeerIp | ClientIp)
+    pub(super) fn is_of_caller(&self) -> bool {
+        use Attribute::{ClientIp, Namespace, PeerIp, Principal, ServiceAccount, TrustDomain};
+        match self {
+            Principal | Namespace | ServiceAccount | TrustDomain | PeerIp | ClientIp => true,
+            Attribute::Http(attribute) => attribute.is_of_caller(),
+            _ => false,
+        }
     }
 }
 
@@ -62,16 +72,18 @@ pub(super) struct Term {
 
 impl Term {
     pub(super) fn of_source(field: &str, source: &Source) -> Vec<Term> {
-        use Attribute::{ClientIp, Http, Namespace, PeerIp, Principal, ServiceAccount};
+        use Attribute::{ClientIp, Http, Namespace, PeerIp, Principal, ServiceAccount, TrustDomain};
         let lists = [
             ("principals", Principal, &source.principals, false),
             ("notPrincipals", Principal, &source.not_principals, true),
-            ("requestPrincipals", Http, &source.request_principals, false),
-            ("notRequestPrincipals", Http, &source.not_request_principals, true),
+            ("requestPrincipals", Http(http::Attribute::Principal), &source.request_principals, false),
+            ("notRequestPrincipals", Http(http::Attribute::Principal), &source.not_request_principals, true),
             ("namespaces", Namespace, &source.namespaces, false),
             ("notNamespaces", Namespace, &source.not_namespaces, true),
             ("serviceAccounts", ServiceAccount, &source.service_accounts, false),
             ("notServiceAccounts", ServiceAccount, &source.not_service_accounts, true),
+            ("trustDomains", TrustDomain, &source.trust_domains, false),
+            ("notTrustDomains", TrustDomain, &source.not_trust_domains, true),
             ("ipBlocks", PeerIp, &source.ip_blocks, false),
             ("notIpBlocks", PeerIp, &source.not_ip_blocks, true),
             ("remoteIpBlocks", ClientIp, &source.remote_ip_blocks, false),
@@ -82,29 +94,30 @@ impl Term {
 
     pub(super) fn of_operation(field: &str, operation: &Operation) -> Vec<Term> {
         use Attribute::{DestinationPort, Http};
+        use http::Attribute::{Host, Method, Path};
         let lists = [
-            ("hosts", Http, &operation.hosts, false),
-            ("notHosts", Http, &operation.not_hosts, true),
+            ("hosts", Http(Host), &operation.hosts, false),
+            ("notHosts", Http(Host), &operation.not_hosts, true),
             ("ports", DestinationPort, &operation.ports, false),
             ("notPorts", DestinationPort, &operation.not_ports, true),
-            ("methods", Http, &operation.methods, false),
-            ("notMethods", Http, &operation.not_methods, true),
-            ("paths", Http, &operation.paths, false),
-            ("notPaths", Http, &operation.not_paths, true),
+            ("methods", Http(Method), &operation.methods, false),
+            ("notMethods", Http(Method), &operation.not_methods, true),
+            ("paths", Http(Path), &operation.paths, false),
+            ("notPaths", Http(Path), &operation.not_paths, true),
         ];
         Term::of_lists(field, lists)
     }
 
     pub(super) fn of_condition(field: &str, condition: &Condition) -> Result<Vec<Term>, Unusable> {
-        let key = condition.key.as_str();
-        let unknown = || (Code::InvalidValue, format!("{key:?} is not a key that connections have"));
-        let attribute = Attribute::of_key(key).ok_or_else(unknown)?;
+        let attribute = Attribute::of_key(&condition.key)?;
         if condition.values.is_empty() && condition.not_values.is_empty() {
-            let message = format!("at least one of values or notValues must be set for key {key}");
+            let message = format!("at least one of values or notValues must be set for key {}", condition.key);
             return Err((Code::InvalidValue, message));
         }
-        let lists =
-            [("values", attribute, &condition.values, false), ("notValues", attribute, &condition.not_values, true)];
+        let lists = [
+            ("values", attribute.clone(), &condition.values, false),
+            ("notValues", attribute, &condition.not_values, true),
+        ];
         Ok(Term::of_lists(field, lists))
     }
 
@@ -119,51 +132,62 @@ impl Term {
         given.map(term).collect()
     }
 
+    /// The ports that the term asks for, if it is for ports.
+    pub(super) fn ports(&self) -> Option<BTreeSet<u16>> {
+        let asks = self.attribute == Attribute::DestinationPort && !self.negated;
+        asks.then(|| self.values.iter().filter_map(|port| port.parse().ok()).collect())
+    }
+
     /// The term as a condition on the caller. `namespace` is the policy's; `domains` stand for one another.
-    pub(super) fn principal(&self, namespace: &str, domains: &BTreeSet<&TrustDomain>) -> Result<Principal, Unusable> {
+    pub(super) fn principal(
+        &self,
+        layer: Layer,
+        namespace: &str,
+        domains: &BTreeSet<&TrustDomain>,
+    ) -> Result<Principal, Unusable> {
         let mut any = Vec::new();
-        for value in &self.values {
-            match self.attribute {
+        for text in &self.values {
+            match &self.attribute {
                 Attribute::Principal => {
-                    any.extend(same_identities(value, domains).iter().map(|v| authenticated(identity(v))));
+                    any.extend(same_identities(text, domains).iter().map(|v| authenticated(identity(v))));
                 }
                 Attribute::Namespace => {
-                    any.push(authenticated(wire::regex(format!(".*/ns/{}/.*", pattern(value)))));
+                    any.push(authenticated(wire::regex(format!(".*/ns/{}/.*", value::pattern(text)))));
                 }
-                Attribute::ServiceAccount => any.push(authenticated(account(value, namespace)?)),
-                Attribute::PeerIp => any.push(caller(Identifier::DirectRemoteIp(cidr(value)?))),
-                Attribute::ClientIp => any.push(caller(Identifier::RemoteIp(cidr(value)?))),
-                _ => return Err(self.only_http()),
+                Attribute::TrustDomain => {
+                    any.push(authenticated(wire::regex(format!("spiffe://{}/.*", value::pattern(text)))));
+                }
+                Attribute::ServiceAccount => any.push(authenticated(account(text, namespace)?)),
+                Attribute::PeerIp => any.push(caller(Identifier::DirectRemoteIp(cidr(text)?))),
+                Attribute::ClientIp => any.push(caller(Identifier::RemoteIp(cidr(text)?))),
+                Attribute::Http(attribute) if layer == Layer::Requests => any.push(attribute.principal(text)?),
+                _ => return Err(only_http()),
             }
         }
-        let any = match <[Principal; 1]>::try_from(any) {
-            Ok([one]) => one,
-            Err(ids) => caller(Identifier::OrIds(principal::Set { ids })),
-        };
+        let any = any_principal(any);
         Ok(if self.negated { not_principal(any) } else { any })
     }
 
     /// The term as a condition on the destination.
-    pub(super) fn permission(&self) -> Result<Permission, Unusable> {
+    pub(super) fn permission(&self, layer: Layer) -> Result<Permission, Unusable> {
         let mut any = Vec::new();
-        for value in &self.values {
-            any.push(operation(match self.attribute {
-                Attribute::DestinationPort => Rule::DestinationPort(port(value)?),
-                Attribute::DestinationIp => Rule::DestinationIp(cidr(value)?),
-                Attribute::ServerName => Rule::RequestedServerName(text(value, "")),
-                _ => return Err(self.only_http()),
-            }));
+        for text in &self.values {
+            any.push(match &self.attribute {
+                Attribute::DestinationPort => operation(Rule::DestinationPort(port(text)?)),
+                Attribute::DestinationIp => operation(Rule::DestinationIp(cidr(text)?)),
+                Attribute::ServerName => operation(Rule::RequestedServerName(value::text(text, ""))),
+                Attribute::Metadata(filter, key) => metadata::permission(filter, key, text),
+                Attribute::Http(attribute) if layer == Layer::Requests => attribute.permission(text)?,
+                _ => return Err(only_http()),
+            });
         }
-        let any = match <[Permission; 1]>::try_from(any) {
-            Ok([one]) => one,
-            Err(rules) => operation(Rule::OrRules(permission::Set { rules })),
-        };
+        let any = any_permission(any);
         Ok(if self.negated { not_permission(any) } else { any })
     }
+}
 
-    fn only_http(&self) -> Unusable {
-        (Code::OnlyHttp, "is for HTTP requests, which connections are not".to_owned())
-    }
+fn only_http() -> Unusable {
+    (Code::OnlyHttp, "is for HTTP requests, which connections are not".to_owned())
 }
 
 /// A principal with its trust domain replaced by each that stands for it. `cluster.local` always stands for the mesh's.
@@ -178,24 +202,7 @@ fn same_identities(value: &str, domains: &BTreeSet<&TrustDomain>) -> BTreeSet<St
 }
 
 fn identity(value: &str) -> StringMatcher {
-    text(value, "spiffe://")
-}
-
-/// `*`, `*suffix`, `prefix*` or all of it; what is matched begins with `scheme`, which values leave out.
-fn text(value: &str, scheme: &str) -> StringMatcher {
-    if value == "*" {
-        return wire::regex(".+");
-    }
-    wire::matcher(match (value.strip_prefix('*'), value.strip_suffix('*')) {
-        (Some(suffix), _) => MatchPattern::Suffix(suffix.to_owned()),
-        (None, Some(prefix)) => MatchPattern::Prefix(format!("{scheme}{prefix}")),
-        (None, None) => MatchPattern::Exact(format!("{scheme}{value}")),
-    })
-}
-
-/// A regular expression for a part of an identity, in which `*` stands for anything but the end of the part.
-fn pattern(value: &str) -> String {
-    value.split('*').map(regex::escape).collect::<Vec<_>>().join("[^/]*")
+    value::text(value, "spiffe://")
 }
 
 fn account(value: &str, namespace: &str) -> Result<StringMatcher, Unusable> {
@@ -204,7 +211,8 @@ fn account(value: &str, namespace: &str) -> Result<StringMatcher, Unusable> {
         let message = format!("{value:?} is not a service account: NAMESPACE/NAME, or NAME");
         return Err((Code::InvalidValue, message));
     }
-    Ok(wire::regex(format!("spiffe://[^/]+/ns/{}/sa/{}", pattern(namespace), pattern(name))))
+    let (namespace, name) = (value::pattern(namespace), value::pattern(name));
+    Ok(wire::regex(format!("spiffe://[^/]+/ns/{namespace}/sa/{name}")))
 }
 
 fn cidr(value: &str) -> Result<envoy::envoy::config::core::v3::CidrRange, Unusable> {
@@ -221,11 +229,11 @@ fn authenticated(name: StringMatcher) -> Principal {
     caller(Identifier::Authenticated(Authenticated { principal_name: Some(name) }))
 }
 
-fn caller(identifier: Identifier) -> Principal {
+pub(super) fn caller(identifier: Identifier) -> Principal {
     Principal { identifier: Some(identifier) }
 }
 
-fn operation(rule: Rule) -> Permission {
+pub(super) fn operation(rule: Rule) -> Permission {
     Permission { rule: Some(rule) }
 }
 
@@ -235,6 +243,22 @@ pub(super) fn not_principal(principal: Principal) -> Principal {
 
 pub(super) fn not_permission(permission: Permission) -> Permission {
     operation(Rule::NotRule(Box::new(permission)))
+}
+
+/// One of these at least; there are some.
+pub(super) fn any_principal(conditions: Vec<Principal>) -> Principal {
+    match <[Principal; 1]>::try_from(conditions) {
+        Ok([one]) => one,
+        Err(ids) => caller(Identifier::OrIds(principal::Set { ids })),
+    }
+}
+
+/// One of these at least; there are some.
+pub(super) fn any_permission(conditions: Vec<Permission>) -> Permission {
+    match <[Permission; 1]>::try_from(conditions) {
+        Ok([one]) => one,
+        Err(rules) => operation(Rule::OrRules(permission::Set { rules })),
+    }
 }
 
 /// Every condition; no condition holds for everybody.
