@@ -12,6 +12,7 @@ pub mod config;
 mod data_plane;
 mod discovery;
 mod downstream;
+mod http;
 pub mod inspect;
 pub mod metrics;
 mod prepared;

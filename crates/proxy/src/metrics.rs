@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 pub use istio::{IstioTcpStats, Reporter, Security, Service, TcpLabels, Workload};
-pub use stats::{ClusterStats, ListenerStats, RbacStats, TcpStats};
+pub use stats::{ClusterStats, HttpStats, ListenerStats, RbacStats, TcpStats};
 pub use text::{envoy_text, prometheus_text};
 
 /// A number that only grows. It has one writer.
@@ -118,6 +118,8 @@ pub struct Metrics {
     pub clusters: Family<Arc<str>, ClusterStats>,
     /// By `stat_prefix` of the TCP proxy.
     pub tcp: Family<Arc<str>, TcpStats>,
+    /// By `stat_prefix` of the HTTP connection manager.
+    pub http: Family<Arc<str>, HttpStats>,
     /// By `stat_prefix` of the RBAC filter.
     pub rbac: Family<Arc<str>, RbacStats>,
     /// By the labels of Istio's TCP metrics.
@@ -135,6 +137,8 @@ pub enum Scope {
     Cluster(Arc<str>),
     /// TCP proxies, by `stat_prefix`.
     Tcp(Arc<str>),
+    /// HTTP connection managers, by `stat_prefix`.
+    Http(Arc<str>),
     /// RBAC filters, by `stat_prefix`.
     Rbac(Arc<str>),
     /// Connections with these labels.
@@ -161,6 +165,7 @@ pub fn collect(workers: &[Arc<Metrics>]) -> Vec<Sample> {
         add(&worker.listeners, Scope::Listener, &mut sums);
         add(&worker.clusters, Scope::Cluster, &mut sums);
         add(&worker.tcp, Scope::Tcp, &mut sums);
+        add(&worker.http, Scope::Http, &mut sums);
         add(&worker.rbac, Scope::Rbac, &mut sums);
         add(&worker.istio, Scope::Istio, &mut sums);
     }

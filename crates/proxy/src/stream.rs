@@ -1,6 +1,7 @@
 //! A connection to either side, with or without TLS.
 
 mod buffers;
+mod duplex;
 mod session;
 
 use std::io;
@@ -37,6 +38,8 @@ pub(crate) struct Stream {
     ended: bool,
     /// Whether TLS has failed, so that nothing can be said in it any more.
     failed: bool,
+    /// Whether the peer was told that nothing follows.
+    said_all: bool,
 }
 
 /// Why a connection cannot go on.
@@ -85,6 +88,7 @@ impl Stream {
             lazy: false,
             ended: false,
             failed: false,
+            said_all: false,
         }
     }
 
@@ -176,7 +180,7 @@ impl Stream {
             let length = self.received.len().min(buffers.input.len());
             let bytes = buffers.input.get_mut(..length).unwrap_or_default();
             bytes.copy_from_slice(self.received.get(..length).unwrap_or_default());
-            self.take_in_from(length, buffers)
+            self.take_in_from(length, buffers, |bytes, plain| plain.extend_from_slice(bytes))
         })
     }
 
@@ -187,16 +191,22 @@ impl Stream {
                 self.ended = true;
                 return Poll::Ready(Ok(()));
             }
-            Poll::Ready(self.take_in_from(left + read, buffers))
+            Poll::Ready(self.take_in_from(left + read, buffers, |bytes, plain| plain.extend_from_slice(bytes)))
         })
     }
 
-    fn take_in_from(&mut self, length: usize, buffers: &mut Buffers) -> Result<(), Broken> {
+    /// `plain` gets what the peer says, and what has been said before and was not carried yet.
+    fn take_in_from(
+        &mut self,
+        length: usize,
+        buffers: &mut Buffers,
+        mut plain: impl FnMut(&[u8], &mut Vec<u8>),
+    ) -> Result<(), Broken> {
         let Buffers { input, answer, .. } = buffers;
         let Some(session) = self.session.as_mut() else { return Ok(()) };
-        let (input, plain) = (input.get_mut(..length).unwrap_or_default(), &mut self.plain);
+        let (input, waiting) = (input.get_mut(..length).unwrap_or_default(), &mut self.plain);
         let progress = session.receive(input, answer, |bytes| {
-            plain.extend_from_slice(bytes);
+            plain(bytes, waiting);
             Ok(())
         });
         self.queue(answer.filled());
@@ -300,9 +310,10 @@ impl Stream {
         self.poll_send(cx, &bytes)
     }
 
-    /// Says in TLS that nothing follows. Nothing may be sent afterwards.
+    /// Says in TLS that nothing follows, once. Nothing may be sent afterwards.
     pub(crate) fn end(&mut self) -> Result<(), Broken> {
-        if let Some(session) = self.session.as_mut().filter(|_| !self.failed) {
+        let said_all = std::mem::replace(&mut self.said_all, true);
+        if let Some(session) = self.session.as_mut().filter(|_| !self.failed && !said_all) {
             let received = &mut self.received;
             buffers::with(|buffers| {
                 session.end(received, &mut buffers.output)?;

@@ -288,11 +288,20 @@ impl ClientTls {
         ClientTls { ready: Client::new(context, secrets) }
     }
 
-    /// A session with the server at `address`.
-    pub(crate) fn session(&self, address: std::net::IpAddr) -> Result<Session, TlsFailure> {
+    /// A session with the server at `address`. `offer` replaces the application protocols of the context.
+    pub(crate) fn session(
+        &self,
+        address: std::net::IpAddr,
+        offer: Option<&[Box<[u8]>]>,
+    ) -> Result<Session, TlsFailure> {
         let client = self.ready.as_ref().map_err(Clone::clone)?;
         let name = client.server_name.clone().unwrap_or_else(|| ServerName::IpAddress(address.into()));
-        let session = rustls::client::UnbufferedClientConnection::new(client.config.clone(), name);
+        let offer = match offer {
+            Some(offer) => offer.iter().map(|protocol| protocol.to_vec()).collect(),
+            None => client.config.alpn_protocols.clone(),
+        };
+        let config = client.config.clone();
+        let session = rustls::client::UnbufferedClientConnection::new_with_alpn(config, name, offer);
         session.map(Session::Client).map_err(|e| TlsFailure::from(&e))
     }
 

@@ -20,7 +20,7 @@ use crate::config::{
 use crate::select::HostSets;
 use crate::tls::{ClientTls, Secrets};
 
-pub(crate) use connect::{Connected, Establish, connect};
+pub(crate) use connect::{ConnectError, Connected, Establish, Pending, connect, open};
 pub(crate) use names::{is_resolved, resolve};
 
 /// A cluster at work. A change of its configuration, its endpoints or its secrets makes another one, which takes over
@@ -63,7 +63,7 @@ pub(crate) struct Host {
     pub(crate) priority: usize,
     pub(crate) locality: Locality,
     pub(crate) record: Arc<HostRecord>,
-    transport: usize,
+    pub(crate) transport: usize,
 }
 
 /// What has become of connections to an address.

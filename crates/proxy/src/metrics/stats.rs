@@ -66,6 +66,10 @@ stats! {
         cx_total: Counter "upstream_cx_total",
         /// Connections that are open.
         cx_active: Gauge "upstream_cx_active",
+        /// Connections that speak HTTP/1.1.
+        cx_http1_total: Counter "upstream_cx_http1_total",
+        /// Connections that speak HTTP/2.
+        cx_http2_total: Counter "upstream_cx_http2_total",
         /// Connections that have ended.
         cx_destroy: Counter "upstream_cx_destroy",
         /// Connections that the endpoint ended.
@@ -128,6 +132,90 @@ stats! {
         rx_paused: Counter "downstream_flow_control_paused_reading_total",
         /// Times that it was read again.
         rx_resumed: Counter "downstream_flow_control_resumed_reading_total",
+    }
+}
+
+stats! {
+    /// Of connections that speak HTTP, after `http.<prefix>.`.
+    HttpStats {
+        /// Connections.
+        cx_total: Counter "downstream_cx_total",
+        /// Connections that are open.
+        cx_active: Gauge "downstream_cx_active",
+        /// Connections that speak HTTP/1.1.
+        cx_http1_total: Counter "downstream_cx_http1_total",
+        /// Connections that speak HTTP/1.1 and are open.
+        cx_http1_active: Gauge "downstream_cx_http1_active",
+        /// Connections that speak HTTP/2.
+        cx_http2_total: Counter "downstream_cx_http2_total",
+        /// Connections that speak HTTP/2 and are open.
+        cx_http2_active: Gauge "downstream_cx_http2_active",
+        /// Connections that were upgraded.
+        cx_upgrades_total: Counter "downstream_cx_upgrades_total",
+        /// Connections that were upgraded and are open.
+        cx_upgrades_active: Gauge "downstream_cx_upgrades_active",
+        /// Connections with TLS.
+        cx_ssl_total: Counter "downstream_cx_ssl_total",
+        /// Connections with TLS that are open.
+        cx_ssl_active: Gauge "downstream_cx_ssl_active",
+        /// Connections that have ended.
+        cx_destroy: Counter "downstream_cx_destroy",
+        /// Connections on which the protocol was broken.
+        cx_protocol_error: Counter "downstream_cx_protocol_error",
+        /// Connections that were silent for too long.
+        cx_idle_timeout: Counter "downstream_cx_idle_timeout",
+        /// Connections that lived for too long.
+        cx_max_duration_reached: Counter "downstream_cx_max_duration_reached",
+        /// Connections that had as many requests as they may.
+        cx_max_requests_reached: Counter "downstream_cx_max_requests_reached",
+        /// Bytes from downstream.
+        cx_rx_bytes: Counter "downstream_cx_rx_bytes_total",
+        /// Bytes to downstream.
+        cx_tx_bytes: Counter "downstream_cx_tx_bytes_total",
+        /// Requests.
+        rq_total: Counter "downstream_rq_total",
+        /// Requests with HTTP/1.1.
+        rq_http1_total: Counter "downstream_rq_http1_total",
+        /// Requests with HTTP/2.
+        rq_http2_total: Counter "downstream_rq_http2_total",
+        /// Requests that are under way.
+        rq_active: Gauge "downstream_rq_active",
+        /// Answers of the proxy itself.
+        rq_direct_response: Counter "rq_direct_response",
+        /// Answers with a status of 1xx.
+        rq_1xx: Counter "downstream_rq_1xx",
+        /// Answers with a status of 2xx.
+        rq_2xx: Counter "downstream_rq_2xx",
+        /// Answers with a status of 3xx.
+        rq_3xx: Counter "downstream_rq_3xx",
+        /// Answers with a status of 4xx.
+        rq_4xx: Counter "downstream_rq_4xx",
+        /// Answers with a status of 5xx.
+        rq_5xx: Counter "downstream_rq_5xx",
+        /// Requests that were answered.
+        rq_completed: Counter "downstream_rq_completed",
+        /// Requests that downstream gave up.
+        rq_rx_reset: Counter "downstream_rq_rx_reset",
+        /// Requests that this proxy reset.
+        rq_tx_reset: Counter "downstream_rq_tx_reset",
+        /// Requests that were silent for too long.
+        rq_idle_timeout: Counter "downstream_rq_idle_timeout",
+        /// Requests that were not there whole in time.
+        rq_timeout: Counter "downstream_rq_timeout",
+        /// Requests whose head was not there in time.
+        rq_header_timeout: Counter "downstream_rq_header_timeout",
+        /// Requests that took longer than they may.
+        rq_max_duration_reached: Counter "downstream_rq_max_duration_reached",
+        /// Requests whose path was normalized by a redirect.
+        rq_redirected_normalized: Counter "downstream_rq_redirected_with_normalized_path",
+        /// Requests that do not match any route.
+        no_route: Counter "no_route",
+        /// Requests whose cluster does not exist.
+        no_cluster: Counter "no_cluster",
+        /// Requests that were redirected.
+        rq_redirect: Counter "rq_redirect",
+        /// Requests that were sent on.
+        rq_total_routed: Counter "rq_total",
     }
 }
 

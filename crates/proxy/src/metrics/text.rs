@@ -50,6 +50,7 @@ fn prometheus_name(scope: &Scope, name: &str) -> String {
         Scope::Listener(_) => format!("envoy_listener_{name}"),
         Scope::Cluster(_) => format!("envoy_cluster_{name}"),
         Scope::Tcp(_) => format!("envoy_tcp_{name}"),
+        Scope::Http(_) => format!("envoy_http_{name}"),
         Scope::Rbac(prefix) => format!("envoy_{prefix}rbac_{name}"),
         Scope::Istio(_) => name.to_owned(),
     };
@@ -63,6 +64,7 @@ fn prometheus_labels(scope: &Scope) -> String {
         Scope::Listener(address) => one("envoy_listener_address", address),
         Scope::Cluster(name) => one("envoy_cluster_name", name),
         Scope::Tcp(prefix) => one("envoy_tcp_prefix", prefix),
+        Scope::Http(prefix) => one("envoy_http_conn_manager_prefix", prefix),
         Scope::Istio(labels) => {
             let mut text = String::new();
             labels.visit(&mut |name, value| {
@@ -86,6 +88,7 @@ fn envoy_name(scope: &Scope, name: &str) -> String {
         Scope::Listener(address) => format!("listener.{}.{name}", subject(address)),
         Scope::Cluster(cluster) => format!("cluster.{}.{name}", subject(cluster)),
         Scope::Tcp(prefix) => format!("tcp.{}.{name}", subject(prefix)),
+        Scope::Http(prefix) => format!("http.{}.{name}", subject(prefix)),
         Scope::Rbac(prefix) => format!("{}rbac.{name}", subject(prefix)),
         Scope::Istio(labels) => {
             let mut text = format!("istiocustom.{name}");

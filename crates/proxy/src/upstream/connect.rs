@@ -48,6 +48,13 @@ pub(crate) struct ConnectFailure {
     pub(crate) reason: Option<Arc<str>>,
 }
 
+/// Why there is no connection to an endpoint.
+#[derive(Debug, Clone)]
+pub(crate) struct ConnectError {
+    pub(crate) reason: Arc<str>,
+    pub(crate) timed_out: bool,
+}
+
 /// Counts a connection among those that are open.
 #[derive(Debug)]
 pub(crate) struct Open {
@@ -75,11 +82,11 @@ impl Drop for Open {
     }
 }
 
-/// Counts a connection among those that are being opened.
-struct Pending<'a>(&'a Establish);
+/// Counts a connection, or a request, among those that wait for a connection.
+pub(crate) struct Pending<'a>(&'a Establish);
 
 impl<'a> Pending<'a> {
-    fn new(cluster: &'a Establish) -> Pending<'a> {
+    pub(crate) fn new(cluster: &'a Establish) -> Pending<'a> {
         cluster.stats.pending_active.inc();
         cluster.upstream.usage.pending.fetch_add(1, Ordering::Relaxed);
         Pending(cluster)
@@ -119,20 +126,32 @@ pub(crate) async fn connect(
         if panic {
             stats.lb_healthy_panic.inc();
         }
-        match connect_to(cluster, &host).await {
-            Ok(connected) => {
-                host.record.succeeded();
-                return Ok(connected);
-            }
-            Err(attempt) => {
-                let reason = count(cluster, &attempt);
-                punish(cluster, &host);
-                last = ConnectFailure { flags: &[], host: Some(host.address), reason: Some(reason) };
-            }
+        match open(cluster, &host, None).await {
+            Ok(connected) => return Ok(connected),
+            Err(e) => last = ConnectFailure { flags: &[], host: Some(host.address), reason: Some(e.reason) },
         }
     }
     stats.cx_connect_attempts_exceeded.inc();
     Err(ConnectFailure { flags: &[Flag::UpstreamConnectionFailure, Flag::UpstreamRetryLimitExceeded], ..last })
+}
+
+/// Connects to an endpoint, and notes how that went. `offer` replaces the application protocols of its transport.
+pub(crate) async fn open(
+    cluster: &Rc<Establish>,
+    host: &Arc<Host>,
+    offer: Option<&[Box<[u8]>]>,
+) -> Result<Connected, ConnectError> {
+    match connect_to(cluster, host, offer).await {
+        Ok(connected) => {
+            host.record.succeeded();
+            Ok(connected)
+        }
+        Err(attempt) => {
+            let reason = count(cluster, &attempt);
+            punish(cluster, host);
+            Err(ConnectError { reason, timed_out: matches!(attempt, Attempt::TimedOut) })
+        }
+    }
 }
 
 /// Whether a circuit breaker is open.
@@ -149,7 +168,11 @@ fn overflow(cluster: &Establish) -> Option<&'static [Flag]> {
     None
 }
 
-async fn connect_to(cluster: &Rc<Establish>, host: &Arc<Host>) -> Result<Connected, Attempt> {
+async fn connect_to(
+    cluster: &Rc<Establish>,
+    host: &Arc<Host>,
+    offer: Option<&[Box<[u8]>]>,
+) -> Result<Connected, Attempt> {
     let open = Open::new(cluster, host);
     let _pending = Pending::new(cluster);
     let upstream = &cluster.upstream;
@@ -166,7 +189,7 @@ async fn connect_to(cluster: &Rc<Establish>, host: &Arc<Host>) -> Result<Connect
             open,
         };
         if let Some(tls) = upstream.transport(host).tls() {
-            secure(&mut connected, tls).await.map_err(Attempt::Tls)?;
+            secure(&mut connected, tls, offer).await.map_err(Attempt::Tls)?;
             cluster.stats.ssl_handshake.inc();
         }
         Ok(connected)
@@ -201,8 +224,8 @@ fn probes(keepalive: Keepalive) -> TcpKeepalive {
     set
 }
 
-async fn secure(connected: &mut Connected, tls: &ClientTls) -> Result<(), TlsFailure> {
-    let session = tls.session(connected.host.address.ip())?;
+async fn secure(connected: &mut Connected, tls: &ClientTls, offer: Option<&[Box<[u8]>]>) -> Result<(), TlsFailure> {
+    let session = tls.session(connected.host.address.ip(), offer)?;
     let stream = &mut connected.stream;
     stream.handshake(session).await.map_err(|e| TlsFailure::from(&e))?;
     let identities = tls.peer_identities(stream.peer_certificates(), stream.is_resumed())?;

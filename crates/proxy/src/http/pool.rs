@@ -1,0 +1,103 @@
+//! Connections to the endpoints of a cluster that requests share, for one worker.
+//!
+//! A connection belongs to an endpoint, a transport and a protocol. One that speaks HTTP/1.1 carries one request at a
+//! time and waits among the idle ones in between, the latest on top; one that speaks HTTP/2 carries many at once.
+
+mod carrier;
+mod connect;
+mod host;
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+pub(crate) use carrier::{Carrier, Lease, Sent};
+pub(crate) use connect::Unavailable;
+use host::HostPool;
+
+use crate::upstream::{Establish, Host};
+
+/// Which protocol requests to an endpoint speak.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Protocol {
+    Http1,
+    Http2,
+}
+
+/// How long connections live.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Lifetime {
+    /// How long without a request.
+    pub(crate) idle: Option<Duration>,
+    /// How long in all, until no more requests are sent on it.
+    pub(crate) whole: Option<Duration>,
+    /// After how many requests.
+    pub(crate) requests: Option<u32>,
+    /// How many requests at once, with HTTP/2.
+    pub(crate) streams: u32,
+}
+
+/// What a connection must be like for a request.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Key {
+    address: SocketAddr,
+    transport: usize,
+    protocol: Protocol,
+    /// Application protocols that are offered instead of the transport's own.
+    offer: Option<Arc<[Box<[u8]>]>>,
+}
+
+/// The connections of one worker to a cluster as it is configured. Another configuration has another pool; connections
+/// of the old one end with their requests.
+#[derive(Debug, Default)]
+pub(crate) struct Pool {
+    lifetime: Lifetime,
+    hosts: RefCell<HashMap<Key, Rc<HostPool>>>,
+}
+
+/// What a request wants of a connection.
+#[derive(Debug, Clone)]
+pub(crate) struct Want {
+    pub(crate) protocol: Protocol,
+    pub(crate) offer: Option<Arc<[Box<[u8]>]>>,
+}
+
+impl Pool {
+    pub(crate) fn new(lifetime: Lifetime) -> Pool {
+        Pool { lifetime, hosts: RefCell::default() }
+    }
+
+    /// A connection to an endpoint: one that is there, or a new one.
+    pub(crate) async fn lease(
+        &self,
+        cluster: &Rc<Establish>,
+        host: &Arc<Host>,
+        want: &Want,
+    ) -> Result<Lease, Unavailable> {
+        let pool = self.host(host, want);
+        match want.protocol {
+            Protocol::Http1 => host::http1(&pool, cluster, host).await,
+            Protocol::Http2 => host::http2(&pool, cluster, host).await,
+        }
+    }
+
+    fn host(&self, host: &Arc<Host>, want: &Want) -> Rc<HostPool> {
+        let Want { protocol, offer } = want;
+        let key = Key { address: host.address, transport: host.transport, protocol: *protocol, offer: offer.clone() };
+        let mut hosts = self.hosts.borrow_mut();
+        if let Some(known) = hosts.get(&key) {
+            return known.clone();
+        }
+        let pool = Rc::new(HostPool::new(self.lifetime, offer.clone()));
+        hosts.insert(key, pool.clone());
+        pool
+    }
+
+    /// Closes the idle connections to endpoints that have gone; the others end with their requests.
+    pub(crate) fn prune(&self) {
+        self.hosts.borrow_mut().retain(|_, pool| !pool.is_of_the_past());
+    }
+}

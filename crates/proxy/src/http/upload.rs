@@ -1,0 +1,206 @@
+//! The body of a request on its way to upstream, perhaps more than once.
+//!
+//! A body is read from downstream only as fast as upstream takes it. As long as the request may be sent again, what has
+//! been read is kept, up to a limit; beyond it the request cannot be sent again.
+
+use std::cell::{Cell, RefCell};
+use std::fmt;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+
+use http::HeaderMap;
+use hyper::body::{Body, Bytes, Frame, Incoming, SizeHint};
+
+/// The body of a request, as all attempts to send it share it.
+#[derive(Debug)]
+pub(crate) struct Upload {
+    incoming: RefCell<Incoming>,
+    /// Bytes that came from downstream.
+    received: Cell<u64>,
+    state: Cell<State>,
+    /// Which attempt may read.
+    attempt: Cell<u32>,
+    kept: RefCell<Kept>,
+}
+
+/// How far the body has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    UnderWay,
+    Complete,
+    Broken,
+}
+
+/// What has been read and may be needed again.
+#[derive(Debug, Default)]
+struct Kept {
+    /// How much more may be kept, in bytes; `None` if nothing more is kept, so that the request is not sent again.
+    room: Option<usize>,
+    data: Vec<Bytes>,
+    trailers: Option<HeaderMap>,
+}
+
+/// The body of one attempt to send a request.
+#[derive(Debug, Default)]
+pub(crate) struct RequestBody {
+    upload: Option<Rc<Upload>>,
+    attempt: u32,
+    /// How many of the kept pieces have been sent.
+    position: usize,
+    trailers_sent: bool,
+}
+
+/// Why a body ended early.
+#[derive(Debug)]
+pub(crate) enum UploadError {
+    /// Downstream broke.
+    Downstream(hyper::Error),
+    /// The request is sent again elsewhere, or not any more.
+    Superseded,
+}
+
+impl fmt::Display for UploadError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            UploadError::Downstream(e) => write!(f, "downstream broke: {e}"),
+            UploadError::Superseded => f.write_str("the attempt was given up"),
+        }
+    }
+}
+
+impl std::error::Error for UploadError {}
+
+impl Upload {
+    /// Takes the body of a request; `None` if it has none. Of what is read, up to `keep` bytes are kept.
+    pub(crate) fn new(incoming: Incoming, keep: Option<usize>) -> Option<Rc<Upload>> {
+        (!incoming.is_end_stream()).then(|| {
+            Rc::new(Upload {
+                incoming: RefCell::new(incoming),
+                received: Cell::new(0),
+                state: Cell::new(State::UnderWay),
+                attempt: Cell::new(0),
+                kept: RefCell::new(Kept { room: keep, ..Kept::default() }),
+            })
+        })
+    }
+
+    /// The body for another attempt, which ends all earlier ones; `None` if what was sent is not known any more.
+    pub(crate) fn again(upload: Option<&Rc<Upload>>) -> Option<RequestBody> {
+        let Some(upload) = upload else { return Some(RequestBody::default()) };
+        let untouched = upload.received.get() == 0 && upload.state.get() == State::UnderWay;
+        if !untouched && upload.kept.borrow().room.is_none() {
+            return None;
+        }
+        upload.attempt.set(upload.attempt.get() + 1);
+        let attempt = upload.attempt.get();
+        Some(RequestBody { upload: Some(upload.clone()), attempt, ..RequestBody::default() })
+    }
+
+    /// The request will not be sent again: nothing more is kept.
+    pub(crate) fn settle(&self) {
+        self.kept.borrow_mut().room = None;
+    }
+
+    /// Bytes that came from downstream.
+    pub(crate) fn received(&self) -> u64 {
+        self.received.get()
+    }
+
+    /// Whether downstream has said all.
+    pub(crate) fn is_complete(&self) -> bool {
+        self.state.get() == State::Complete
+    }
+
+    fn poll_incoming(&self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let frame = ready!(Pin::new(&mut *self.incoming.borrow_mut()).poll_frame(cx));
+        match &frame {
+            None => self.state.set(State::Complete),
+            Some(Err(_)) => self.state.set(State::Broken),
+            Some(Ok(frame)) => self.keep(frame),
+        }
+        if self.state.get() == State::UnderWay && self.incoming.borrow().is_end_stream() {
+            self.state.set(State::Complete);
+        }
+        Poll::Ready(frame)
+    }
+
+    fn keep(&self, frame: &Frame<Bytes>) {
+        let mut kept = self.kept.borrow_mut();
+        if let Some(data) = frame.data_ref() {
+            self.received.set(self.received.get() + data.len() as u64);
+            kept.room = kept.room.and_then(|room| room.checked_sub(data.len()));
+        }
+        let Kept { room, data, trailers } = &mut *kept;
+        match room {
+            // Who reads now has sent all that was kept.
+            None => data.clear(),
+            Some(_) => {
+                data.extend(frame.data_ref().cloned());
+                *trailers = frame.trailers_ref().cloned();
+            }
+        }
+    }
+}
+
+impl RequestBody {
+    /// What an earlier attempt has read and this one has not sent yet.
+    fn next_kept(&mut self, upload: &Upload) -> Option<Frame<Bytes>> {
+        let kept = upload.kept.borrow();
+        if let Some(data) = kept.data.get(self.position) {
+            self.position += 1;
+            return Some(Frame::data(data.clone()));
+        }
+        let trailers = kept.trailers.clone().filter(|_| !self.trailers_sent)?;
+        self.trailers_sent = true;
+        Some(Frame::trailers(trailers))
+    }
+}
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = UploadError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, UploadError>>> {
+        let Some(upload) = self.upload.clone() else { return Poll::Ready(None) };
+        if upload.attempt.get() != self.attempt {
+            return Poll::Ready(Some(Err(UploadError::Superseded)));
+        }
+        if let Some(frame) = self.next_kept(&upload) {
+            return Poll::Ready(Some(Ok(frame)));
+        }
+        match upload.state.get() {
+            State::UnderWay => {}
+            State::Complete => return Poll::Ready(None),
+            State::Broken => return Poll::Ready(Some(Err(UploadError::Superseded))),
+        }
+        let frame = ready!(upload.poll_incoming(cx));
+        if upload.kept.borrow().room.is_some() {
+            match frame.as_ref().and_then(|f| f.as_ref().ok()) {
+                Some(frame) if frame.is_data() => self.position += 1,
+                Some(_) => self.trailers_sent = true,
+                None => {}
+            }
+        }
+        Poll::Ready(frame.map(|frame| frame.map_err(UploadError::Downstream)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.upload.as_ref().is_none_or(|upload| {
+            let kept = upload.kept.borrow();
+            let sent = self.position >= kept.data.len() && (self.trailers_sent || kept.trailers.is_none());
+            sent && upload.state.get() == State::Complete
+        })
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let Some(upload) = &self.upload else { return SizeHint::with_exact(0) };
+        let (rest, sent) = (upload.incoming.borrow().size_hint(), self.position);
+        let kept = upload.kept.borrow();
+        let waiting: usize = kept.data.iter().skip(sent).map(Bytes::len).sum();
+        match rest.exact() {
+            Some(rest) => SizeHint::with_exact(rest + waiting as u64),
+            None => rest,
+        }
+    }
+}
