@@ -2,6 +2,7 @@
 
 mod flags;
 mod format;
+mod header;
 mod json;
 mod operator;
 #[cfg(test)]
@@ -12,8 +13,11 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::time::{Duration, SystemTime};
 
+use http::Version;
+
 pub use flags::{Flag, Flags};
 pub use format::Format;
+pub use header::{Headers, RequestHead};
 pub(crate) use writer::{FLUSH_INTERVAL, Lines, LogWriter};
 
 /// What a line can tell of a connection. What is `None` shows as `-` in text and as `null` in JSON.
@@ -45,12 +49,18 @@ pub struct Entry<'a> {
     pub upstream_local: Option<SocketAddr>,
     /// Where the connection was going before it was captured.
     pub downstream_local: SocketAddr,
-    /// Where the connection came from.
+    /// Where the connection, or the request, came from.
     pub downstream_remote: SocketAddr,
+    /// Where the connection came from.
+    pub direct_remote: SocketAddr,
     /// The server name of its ClientHello.
     pub server_name: Option<&'a str>,
     /// The peer's identity.
     pub peer_identity: Option<&'a str>,
+    /// The subject of the peer's certificate.
+    pub peer_subject: Option<&'a str>,
+    /// The SHA-256 of the peer's certificate, in hexadecimal.
+    pub peer_fingerprint: Option<&'a str>,
     /// The identity that was shown to the peer.
     pub local_identity: Option<&'a str>,
     /// The version of TLS from downstream, such as `TLSv1.3`.
@@ -59,4 +69,39 @@ pub struct Entry<'a> {
     pub filter_chain: Option<&'a str>,
     /// The number of the connection in this process.
     pub connection_id: u64,
+    /// The request, where it is about one.
+    pub http: Option<&'a HttpEntry<'a>>,
+}
+
+/// What a line can tell of a request.
+#[derive(Debug, Clone, Copy)]
+pub struct HttpEntry<'a> {
+    /// The version of HTTP that downstream speaks.
+    pub protocol: Version,
+    /// The request.
+    pub request: RequestHead<'a>,
+    /// The status of the response; `None` if there was none.
+    pub status: Option<u16>,
+    /// Why the response is what it is.
+    pub details: Option<&'a str>,
+    /// The headers of the response.
+    pub response: Headers<'a>,
+    /// The trailers of the response.
+    pub trailers: Headers<'a>,
+    /// The name of the route.
+    pub route: Option<&'a str>,
+    /// How often the request was sent upstream.
+    pub attempts: u32,
+    /// How long until the request was there whole.
+    pub request_duration: Option<Duration>,
+    /// How long until upstream began to answer.
+    pub response_duration: Option<Duration>,
+    /// How long from then until the response was sent whole.
+    pub response_tx_duration: Option<Duration>,
+    /// The status that gRPC gives.
+    pub grpc_status: Option<u32>,
+    /// What the request is called.
+    pub stream_id: Option<&'a str>,
+    /// The trace that it belongs to.
+    pub trace_id: Option<&'a str>,
 }

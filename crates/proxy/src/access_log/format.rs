@@ -2,9 +2,11 @@
 
 use std::fmt::Write;
 
+use http::HeaderName;
 use prost_types::Struct;
 
 use super::Entry;
+use super::header::HeaderOperator;
 use super::json::Json;
 use super::operator::Operator;
 
@@ -58,6 +60,18 @@ impl Format {
         Json::parse(format, omit_empty).map(|json| Format(Shape::Json(json)))
     }
 
+    /// The headers of requests, and those of responses, that lines may show.
+    pub fn headers(&self) -> (Vec<HeaderName>, Vec<HeaderName>) {
+        let mut operators = Vec::new();
+        match &self.0 {
+            Shape::Text(text) => text.operators(&mut operators),
+            Shape::Json(json) => json.operators(&mut operators),
+        }
+        let request = operators.iter().filter_map(|o| o.request()).flat_map(HeaderOperator::names).cloned();
+        let response = operators.iter().filter_map(|o| o.response()).flat_map(HeaderOperator::names).cloned();
+        (request.collect(), response.collect())
+    }
+
     /// Appends the line of a connection to `out`.
     pub fn render(&self, entry: &Entry<'_>, out: &mut String) {
         match &self.0 {
@@ -89,6 +103,13 @@ impl Text {
             pieces.push(Piece::Literal(literal.into()));
         }
         Ok(Text { pieces: pieces.into(), omit_empty })
+    }
+
+    pub(super) fn operators<'t>(&'t self, into: &mut Vec<&'t Operator>) {
+        into.extend(self.pieces.iter().filter_map(|piece| match piece {
+            Piece::Operator(operator) => Some(operator),
+            Piece::Literal(_) => None,
+        }));
     }
 
     pub(super) fn render(&self, entry: &Entry<'_>, out: &mut impl Write) {

@@ -39,6 +39,10 @@ impl Json {
         Ok(Json { fields: fields(format, omit_empty)?, omit_empty })
     }
 
+    pub(super) fn operators<'j>(&'j self, into: &mut Vec<&'j Operator>) {
+        self.fields.iter().for_each(|field| field.value.operators(into));
+    }
+
     pub(super) fn render(&self, entry: &Entry<'_>, out: &mut String) {
         self.object(&self.fields, entry, out);
         out.push('\n');
@@ -65,7 +69,7 @@ impl Json {
         match template {
             Template::Object(fields) => self.object(fields, entry, out),
             Template::Fixed(text) => out.push_str(text),
-            Template::Value(operator) => return value(*operator, entry, out),
+            Template::Value(operator) => return value(operator, entry, out),
             Template::Text(text) => {
                 out.push('"');
                 text.render(entry, &mut Escaped(out));
@@ -84,7 +88,19 @@ impl Json {
     }
 }
 
-fn value(operator: Operator, entry: &Entry<'_>, out: &mut String) -> bool {
+impl Template {
+    fn operators<'t>(&'t self, into: &mut Vec<&'t Operator>) {
+        match self {
+            Template::Object(fields) => fields.iter().for_each(|field| field.value.operators(into)),
+            Template::List(items) => items.iter().for_each(|item| item.operators(into)),
+            Template::Value(operator) => into.push(operator),
+            Template::Text(text) => text.operators(into),
+            Template::Fixed(_) => {}
+        }
+    }
+}
+
+fn value(operator: &Operator, entry: &Entry<'_>, out: &mut String) -> bool {
     let start = out.len();
     let quote = if operator.is_number() { "" } else { "\"" };
     out.push_str(quote);
@@ -117,7 +133,7 @@ fn compile(value: &Value, omit_empty: bool) -> Result<Template, String> {
         Some(Kind::StringValue(text)) => {
             let text = Text::parse(text, omit_empty)?;
             match &*text.pieces {
-                [Piece::Operator(operator)] => Template::Value(*operator),
+                [Piece::Operator(operator)] => Template::Value(operator.clone()),
                 _ => Template::Text(text),
             }
         }

@@ -3,15 +3,34 @@
 use std::fmt::{self, Write};
 use std::net::SocketAddr;
 
-use super::{Entry, Flag};
+use http::Version;
+
+use super::header::HeaderOperator;
+use super::{Entry, Flag, HttpEntry};
 
 /// What stands between two percent signs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Operator {
     StartTime,
-    /// Something that a connection never has, such as a request's header.
+    /// Something that there never is.
     Absent,
+    Request(HeaderOperator),
+    RequestWithoutQuery(HeaderOperator),
+    Response(HeaderOperator),
+    Trailer(HeaderOperator),
+    Protocol,
     ResponseCode,
+    ResponseCodeDetails,
+    RouteName,
+    AttemptCount,
+    RequestDuration,
+    ResponseDuration,
+    ResponseTxDuration,
+    GrpcStatus(Grpc),
+    PeerSubject,
+    PeerFingerprint,
+    StreamId,
+    TraceId,
     ResponseFlags,
     ResponseFlagsLong,
     ConnectionTerminationDetails,
@@ -27,6 +46,7 @@ pub(super) enum Operator {
     UpstreamRemoteAddress(Part),
     DownstreamLocalAddress(Part),
     DownstreamRemoteAddress(Part),
+    DirectRemoteAddress(Part),
     RequestedServerName,
     DownstreamPeerUriSan,
     DownstreamLocalUriSan,
@@ -34,6 +54,35 @@ pub(super) enum Operator {
     FilterChainName,
     ConnectionId,
 }
+
+/// How a status of gRPC is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Grpc {
+    Camel,
+    Snake,
+    Number,
+}
+
+/// The names of gRPC's statuses, by number.
+const GRPC: [(&str, &str); 17] = [
+    ("OK", "OK"),
+    ("Canceled", "CANCELLED"),
+    ("Unknown", "UNKNOWN"),
+    ("InvalidArgument", "INVALID_ARGUMENT"),
+    ("DeadlineExceeded", "DEADLINE_EXCEEDED"),
+    ("NotFound", "NOT_FOUND"),
+    ("AlreadyExists", "ALREADY_EXISTS"),
+    ("PermissionDenied", "PERMISSION_DENIED"),
+    ("ResourceExhausted", "RESOURCE_EXHAUSTED"),
+    ("FailedPrecondition", "FAILED_PRECONDITION"),
+    ("Aborted", "ABORTED"),
+    ("OutOfRange", "OUT_OF_RANGE"),
+    ("Unimplemented", "UNIMPLEMENTED"),
+    ("Internal", "INTERNAL"),
+    ("Unavailable", "UNAVAILABLE"),
+    ("DataLoss", "DATA_LOSS"),
+    ("Unauthenticated", "UNAUTHENTICATED"),
+];
 
 /// How much of an address is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,15 +95,23 @@ pub(super) enum Part {
 /// The operators that take no argument.
 const PLAIN: &[(&str, Operator)] = &[
     ("START_TIME", Operator::StartTime),
-    ("PROTOCOL", Operator::Absent),
-    ("RESPONSE_CODE_DETAILS", Operator::Absent),
-    ("ROUTE_NAME", Operator::Absent),
+    ("PROTOCOL", Operator::Protocol),
+    ("RESPONSE_CODE_DETAILS", Operator::ResponseCodeDetails),
+    ("ROUTE_NAME", Operator::RouteName),
     ("VIRTUAL_CLUSTER_NAME", Operator::Absent),
-    ("REQUEST_DURATION", Operator::Absent),
-    ("RESPONSE_DURATION", Operator::Absent),
-    ("RESPONSE_TX_DURATION", Operator::Absent),
-    ("GRPC_STATUS", Operator::Absent),
-    ("GRPC_STATUS_NUMBER", Operator::Absent),
+    ("UPSTREAM_REQUEST_ATTEMPT_COUNT", Operator::AttemptCount),
+    ("REQUEST_DURATION", Operator::RequestDuration),
+    ("RESPONSE_DURATION", Operator::ResponseDuration),
+    ("RESPONSE_TX_DURATION", Operator::ResponseTxDuration),
+    ("GRPC_STATUS", Operator::GrpcStatus(Grpc::Camel)),
+    ("GRPC_STATUS(CAMEL_STRING)", Operator::GrpcStatus(Grpc::Camel)),
+    ("GRPC_STATUS(SNAKE_STRING)", Operator::GrpcStatus(Grpc::Snake)),
+    ("GRPC_STATUS(NUMBER)", Operator::GrpcStatus(Grpc::Number)),
+    ("GRPC_STATUS_NUMBER", Operator::GrpcStatus(Grpc::Number)),
+    ("DOWNSTREAM_PEER_SUBJECT", Operator::PeerSubject),
+    ("DOWNSTREAM_PEER_FINGERPRINT_256", Operator::PeerFingerprint),
+    ("STREAM_ID", Operator::StreamId),
+    ("TRACE_ID", Operator::TraceId),
     ("RESPONSE_CODE", Operator::ResponseCode),
     ("RESPONSE_FLAGS", Operator::ResponseFlags),
     ("RESPONSE_FLAGS_LONG", Operator::ResponseFlagsLong),
@@ -79,9 +136,9 @@ const PLAIN: &[(&str, Operator)] = &[
     ("DOWNSTREAM_REMOTE_ADDRESS", Operator::DownstreamRemoteAddress(Part::Whole)),
     ("DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT", Operator::DownstreamRemoteAddress(Part::Ip)),
     ("DOWNSTREAM_REMOTE_PORT", Operator::DownstreamRemoteAddress(Part::Port)),
-    ("DOWNSTREAM_DIRECT_REMOTE_ADDRESS", Operator::DownstreamRemoteAddress(Part::Whole)),
-    ("DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT", Operator::DownstreamRemoteAddress(Part::Ip)),
-    ("DOWNSTREAM_DIRECT_REMOTE_PORT", Operator::DownstreamRemoteAddress(Part::Port)),
+    ("DOWNSTREAM_DIRECT_REMOTE_ADDRESS", Operator::DirectRemoteAddress(Part::Whole)),
+    ("DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT", Operator::DirectRemoteAddress(Part::Ip)),
+    ("DOWNSTREAM_DIRECT_REMOTE_PORT", Operator::DirectRemoteAddress(Part::Port)),
     ("REQUESTED_SERVER_NAME", Operator::RequestedServerName),
     ("DOWNSTREAM_PEER_URI_SAN", Operator::DownstreamPeerUriSan),
     ("DOWNSTREAM_LOCAL_URI_SAN", Operator::DownstreamLocalUriSan),
@@ -90,31 +147,63 @@ const PLAIN: &[(&str, Operator)] = &[
     ("CONNECTION_ID", Operator::ConnectionId),
 ];
 
-/// The operators with an argument whose value a connection never has: what belongs to a request or response, and what
-/// filters note that this proxy does not have.
-const ABSENT: &[&str] = &["REQ", "RESP", "TRAILER", "DYNAMIC_METADATA", "FILTER_STATE", "UPSTREAM_FILTER_STATE"];
+/// The operators with an argument whose value there never is: what filters note that this proxy does not have.
+const ABSENT: &[&str] = &["DYNAMIC_METADATA", "FILTER_STATE", "UPSTREAM_FILTER_STATE"];
 
 impl Operator {
     /// The operator that `command` names, which stood between percent signs. The error is a clause.
     pub(super) fn parse(command: &str) -> Result<Operator, String> {
-        if let Some((name, rest)) = command.split_once('(') {
-            // A limit on the length may follow the argument; there is nothing to cut.
-            let closed = rest.rsplit_once(')').is_some_and(|(_, limit)| {
-                limit.strip_prefix(':').map_or(limit.is_empty(), |digits| digits.parse::<u32>().is_ok())
-            });
-            if ABSENT.contains(&name) && closed {
-                return Ok(Operator::Absent);
-            }
+        let known = PLAIN.iter().find(|(name, _)| *name == command).map(|(_, operator)| operator.clone());
+        let found = known.map(Ok).or_else(|| Operator::with_argument(command));
+        found.unwrap_or_else(|| Err(format!("has the unknown operator %{command}%")))
+    }
+
+    /// An operator such as `REQ(X-A?:PATH):20`; `None` if it is not of this form, or not known.
+    fn with_argument(command: &str) -> Option<Result<Operator, String>> {
+        let (name, rest) = command.split_once('(')?;
+        let (argument, limit) = rest.rsplit_once(')')?;
+        let limit = match limit.strip_prefix(':') {
+            Some(digits) => Some(digits.parse().ok()?),
+            None if limit.is_empty() => None,
+            None => return None,
+        };
+        let header = || HeaderOperator::parse(argument, limit);
+        match name {
+            "REQ" => Some(header().map(Operator::Request)),
+            "REQ_WITHOUT_QUERY" => Some(header().map(Operator::RequestWithoutQuery)),
+            "RESP" => Some(header().map(Operator::Response)),
+            "TRAILER" => Some(header().map(Operator::Trailer)),
+            name if ABSENT.contains(&name) => Some(Ok(Operator::Absent)),
+            _ => None,
         }
-        let known = PLAIN.iter().find(|(name, _)| *name == command).map(|(_, operator)| *operator);
-        known.ok_or_else(|| format!("has the unknown operator %{command}%"))
+    }
+
+    /// The headers of a request that it may show.
+    pub(super) fn request(&self) -> Option<&HeaderOperator> {
+        match self {
+            Operator::Request(header) | Operator::RequestWithoutQuery(header) => Some(header),
+            _ => None,
+        }
+    }
+
+    /// The headers of a response that it may show.
+    pub(super) fn response(&self) -> Option<&HeaderOperator> {
+        match self {
+            Operator::Response(header) => Some(header),
+            _ => None,
+        }
     }
 
     /// Whether the value is a number.
-    pub(super) fn is_number(self) -> bool {
+    pub(super) fn is_number(&self) -> bool {
         matches!(
             self,
             Operator::ResponseCode
+                | Operator::AttemptCount
+                | Operator::RequestDuration
+                | Operator::ResponseDuration
+                | Operator::ResponseTxDuration
+                | Operator::GrpcStatus(Grpc::Number)
                 | Operator::BytesReceived
                 | Operator::BytesSent
                 | Operator::Duration
@@ -123,15 +212,32 @@ impl Operator {
                 | Operator::UpstreamRemoteAddress(Part::Port)
                 | Operator::DownstreamLocalAddress(Part::Port)
                 | Operator::DownstreamRemoteAddress(Part::Port)
+                | Operator::DirectRemoteAddress(Part::Port)
         )
     }
 
     /// Writes the value, if there is one; returns whether there is.
-    pub(super) fn write(self, entry: &Entry<'_>, out: &mut impl Write) -> Result<bool, fmt::Error> {
+    pub(super) fn write(&self, entry: &Entry<'_>, out: &mut impl Write) -> Result<bool, fmt::Error> {
         match self {
             Operator::Absent => Ok(false),
             Operator::StartTime => start_time(entry, out),
-            Operator::ResponseCode => number(out, 0),
+            Operator::ResponseCode => number(out, entry.http.and_then(|http| http.status).map_or(0, u64::from)),
+            Operator::PeerSubject => text(out, entry.peer_subject),
+            Operator::PeerFingerprint => text(out, entry.peer_fingerprint),
+            Operator::Request(_)
+            | Operator::RequestWithoutQuery(_)
+            | Operator::Response(_)
+            | Operator::Trailer(_)
+            | Operator::Protocol
+            | Operator::ResponseCodeDetails
+            | Operator::RouteName
+            | Operator::AttemptCount
+            | Operator::RequestDuration
+            | Operator::ResponseDuration
+            | Operator::ResponseTxDuration
+            | Operator::GrpcStatus(_)
+            | Operator::StreamId
+            | Operator::TraceId => entry.http.map_or(Ok(false), |http| self.write_http(http, out)),
             Operator::ResponseFlags => flags(entry, out, Flag::short),
             Operator::ResponseFlagsLong => flags(entry, out, Flag::long),
             Operator::ConnectionTerminationDetails => shown(out, entry.termination),
@@ -139,14 +245,15 @@ impl Operator {
             Operator::DownstreamTransportFailureReason => text(out, entry.downstream_failure),
             Operator::BytesReceived => number(out, entry.received),
             Operator::BytesSent => number(out, entry.sent),
-            Operator::Duration => number(out, u64::try_from(entry.duration.as_millis()).unwrap_or(u64::MAX)),
+            Operator::Duration => milliseconds(out, Some(entry.duration)),
             Operator::UpstreamHost => address(out, entry.upstream_host, Part::Whole),
             Operator::UpstreamCluster => text(out, entry.cluster_stat_name),
             Operator::UpstreamClusterRaw => text(out, entry.cluster),
-            Operator::UpstreamLocalAddress(part) => address(out, entry.upstream_local, part),
-            Operator::UpstreamRemoteAddress(part) => address(out, entry.upstream_host, part),
-            Operator::DownstreamLocalAddress(part) => address(out, Some(entry.downstream_local), part),
-            Operator::DownstreamRemoteAddress(part) => address(out, Some(entry.downstream_remote), part),
+            Operator::UpstreamLocalAddress(part) => address(out, entry.upstream_local, *part),
+            Operator::UpstreamRemoteAddress(part) => address(out, entry.upstream_host, *part),
+            Operator::DownstreamLocalAddress(part) => address(out, Some(entry.downstream_local), *part),
+            Operator::DownstreamRemoteAddress(part) => address(out, Some(entry.downstream_remote), *part),
+            Operator::DirectRemoteAddress(part) => address(out, Some(entry.direct_remote), *part),
             Operator::RequestedServerName => text(out, entry.server_name),
             Operator::DownstreamPeerUriSan => text(out, entry.peer_identity),
             Operator::DownstreamLocalUriSan => text(out, entry.local_identity),
@@ -155,6 +262,49 @@ impl Operator {
             Operator::ConnectionId => number(out, entry.connection_id),
         }
     }
+
+    fn write_http(&self, http: &HttpEntry<'_>, out: &mut impl Write) -> Result<bool, fmt::Error> {
+        match self {
+            Operator::Request(header) => header.write_request(&http.request, out),
+            Operator::RequestWithoutQuery(header) => header.write_without_query(&http.request, out),
+            Operator::Response(header) => header.write_response(http.response, out),
+            Operator::Trailer(header) => header.write_response(http.trailers, out),
+            Operator::Protocol => text(out, Some(protocol(http.protocol))),
+            Operator::ResponseCodeDetails => text(out, http.details),
+            Operator::RouteName => text(out, http.route),
+            Operator::AttemptCount => number(out, http.attempts.into()),
+            Operator::RequestDuration => milliseconds(out, http.request_duration),
+            Operator::ResponseDuration => milliseconds(out, http.response_duration),
+            Operator::ResponseTxDuration => milliseconds(out, http.response_tx_duration),
+            Operator::GrpcStatus(shape) => grpc_status(out, http.grpc_status, *shape),
+            Operator::StreamId => text(out, http.stream_id),
+            Operator::TraceId => text(out, http.trace_id),
+            _ => Ok(false),
+        }
+    }
+}
+
+fn protocol(version: Version) -> &'static str {
+    match version {
+        Version::HTTP_09 | Version::HTTP_10 => "HTTP/1.0",
+        Version::HTTP_2 => "HTTP/2",
+        _ => "HTTP/1.1",
+    }
+}
+
+fn grpc_status(out: &mut impl Write, status: Option<u32>, shape: Grpc) -> Result<bool, fmt::Error> {
+    let Some(status) = status else { return Ok(false) };
+    let known = usize::try_from(status).ok().and_then(|s| GRPC.get(s));
+    match (shape, known) {
+        (Grpc::Number, _) | (_, None) => write!(out, "{status}")?,
+        (Grpc::Camel, Some((camel, _))) => out.write_str(camel)?,
+        (Grpc::Snake, Some((_, snake))) => out.write_str(snake)?,
+    }
+    Ok(true)
+}
+
+fn milliseconds(out: &mut impl Write, time: Option<std::time::Duration>) -> Result<bool, fmt::Error> {
+    time.map_or(Ok(false), |time| number(out, u64::try_from(time.as_millis()).unwrap_or(u64::MAX)))
 }
 
 fn start_time(entry: &Entry<'_>, out: &mut impl Write) -> Result<bool, fmt::Error> {

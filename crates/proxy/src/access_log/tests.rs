@@ -2,7 +2,9 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use prost_types::{Struct, Value, value::Kind};
 
-use super::{Entry, Flag, Flags, Format};
+use http::{HeaderMap, Version};
+
+use super::{Entry, Flag, Flags, Format, Headers, HttpEntry, RequestHead};
 
 /// Istio's default format.
 const ISTIO: &str = "[%START_TIME%] \"%REQ(:METHOD)% %REQ(X-ENVOY-ORIGINAL-PATH?:PATH)% %PROTOCOL%\" %RESPONSE_CODE% \
@@ -28,12 +30,16 @@ fn entry() -> Entry<'static> {
         upstream_local: Some("10.0.0.1:40000".parse().unwrap()),
         downstream_local: "10.96.0.9:9000".parse().unwrap(),
         downstream_remote: "10.0.0.1:50000".parse().unwrap(),
+        direct_remote: "10.0.0.1:50000".parse().unwrap(),
         server_name: None,
         peer_identity: None,
+        peer_subject: None,
+        peer_fingerprint: None,
         local_identity: None,
         tls_version: None,
         filter_chain: None,
         connection_id: 7,
+        http: None,
     }
 }
 
@@ -121,4 +127,71 @@ fn an_unset_format_is_envoys_own() {
     let mut line = String::new();
     Format::default().render(&entry(), &mut line);
     assert!(line.ends_with("\"10.0.0.9:9000\"\n"), "{line}");
+}
+
+fn headers(list: &[(&'static str, &'static str)]) -> HeaderMap {
+    list.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect()
+}
+
+/// What `format` shows of a request.
+fn request(format: &str) -> String {
+    let sent = headers(&[("user-agent", "curl/8"), ("x-request-id", "1-2"), ("x-a", "\u{e9}t\u{e9}")]);
+    let response = headers(&[("x-envoy-upstream-service-time", "4")]);
+    let http = HttpEntry {
+        protocol: Version::HTTP_11,
+        request: RequestHead {
+            method: "GET",
+            path: "/productpage?u=normal",
+            authority: "bookinfo.com",
+            scheme: "http",
+            headers: Headers::All(&sent),
+        },
+        status: Some(503),
+        details: Some("via_upstream"),
+        response: Headers::All(&response),
+        trailers: Headers::default(),
+        route: Some("default"),
+        attempts: 3,
+        request_duration: Some(Duration::from_millis(1)),
+        response_duration: None,
+        response_tx_duration: None,
+        grpc_status: Some(14),
+        stream_id: Some("1-2"),
+        trace_id: None,
+    };
+    text(format, &Entry { http: Some(&http), ..entry() })
+}
+
+#[test]
+fn a_request_in_istios_format_is_as_envoy_writes_it() {
+    assert_eq!(
+        request(ISTIO),
+        "[2025-11-21T10:00:00.042Z] \"GET /productpage?u=normal HTTP/1.1\" 503 - via_upstream - \"-\" 12 18 1203 4 \"-\" \
+         \"curl/8\" \"1-2\" \"bookinfo.com\" \"10.0.0.9:9000\" outbound|9000||tcp-echo.foo.svc.cluster.local \
+         10.0.0.1:40000 10.96.0.9:9000 10.0.0.1:50000 - default\n"
+    );
+}
+
+#[test]
+fn operators_of_requests_have_alternatives_and_limits() {
+    for (format, expected) in [
+        ("%REQ(X-NONE?:PATH):4%", "/pro"),
+        ("%REQ(X-NONE?USER-AGENT)%", "curl/8"),
+        ("%REQ(X-A):1%", "\u{e9}"),
+        ("%REQ_WITHOUT_QUERY(:PATH)%", "/productpage"),
+        ("%REQ(HOST)% %REQ(:SCHEME)%", "bookinfo.com http"),
+        ("%RESP(X-NONE)% %TRAILER(X)%", "- -"),
+        ("%GRPC_STATUS% %GRPC_STATUS(SNAKE_STRING)% %GRPC_STATUS_NUMBER%", "Unavailable UNAVAILABLE 14"),
+        ("%UPSTREAM_REQUEST_ATTEMPT_COUNT% %REQUEST_DURATION% %RESPONSE_DURATION%", "3 1 -"),
+    ] {
+        assert_eq!(request(format), expected, "{format}");
+    }
+}
+
+#[test]
+fn a_format_says_which_headers_it_shows() {
+    let format = Format::text("%REQ(X-A?:PATH)% %RESP(X-B)% %REQ(X-C?X-D)%", false).unwrap();
+    let (request, response) = format.headers();
+    assert_eq!(request, ["x-a", "x-c", "x-d"]);
+    assert_eq!(response, ["x-b"]);
 }

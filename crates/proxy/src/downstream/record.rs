@@ -76,12 +76,16 @@ impl Record {
             upstream_local: self.upstream_local,
             downstream_local: self.local,
             downstream_remote: self.remote,
+            direct_remote: self.remote,
             server_name: self.server_name.as_deref(),
             peer_identity: self.peer_identity.as_deref(),
+            peer_subject: None,
+            peer_fingerprint: None,
             local_identity: self.own_identity.as_deref(),
             tls_version: self.tls_version,
             filter_chain: self.chain.as_ref().map(|c| &*c.name),
             connection_id: self.number,
+            http: None,
         }
     }
 }
