@@ -43,6 +43,8 @@ pub struct DataPlane(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     workers: Vec<WorkerHandle>,
+    /// What is counted for all workers together.
+    shared: Arc<Metrics>,
     state: Mutex<State>,
     /// Dropped after the workers, so that their last lines are written.
     _log: LogWriter,
@@ -127,7 +129,7 @@ impl DataPlane {
         for number in 0..options.workers.get() {
             workers.push(WorkerHandle::start(&options, &log, number)?);
         }
-        Ok(DataPlane(Arc::new(Inner { workers, state: Mutex::default(), _log: log })))
+        Ok(DataPlane(Arc::new(Inner { workers, shared: Arc::default(), state: Mutex::default(), _log: log })))
     }
 
     /// Puts a snapshot in force: opens and closes sockets as its listeners need, and drains the connections of filter
@@ -135,7 +137,7 @@ impl DataPlane {
     /// with the next snapshot.
     pub fn install(&self, snapshot: Arc<Snapshot>) -> Vec<Unbound> {
         let mut state = self.state();
-        state.prepared = Arc::new(state.prepared.next(snapshot));
+        state.prepared = Arc::new(state.prepared.next(snapshot, &self.0.shared));
         self.put_in_force(&mut state)
     }
 
@@ -151,9 +153,9 @@ impl DataPlane {
         change.unbound
     }
 
-    /// What each worker counts.
+    /// What each worker counts, and what is counted for all of them together.
     pub fn metrics(&self) -> Vec<Arc<Metrics>> {
-        self.0.workers.iter().map(|w| w.metrics.clone()).collect()
+        self.0.workers.iter().map(|w| &w.metrics).chain([&self.0.shared]).cloned().collect()
     }
 
     /// The endpoints of each cluster, DNS names resolved.
@@ -253,7 +255,7 @@ impl EndpointState {
             priority: host.priority,
             locality: host.locality.clone(),
             health: host.endpoint.health,
-            ejected: record.ejected.load(Ordering::Relaxed),
+            ejected: record.is_ejected(),
             active: record.active.load(Ordering::Relaxed),
             total: record.total.load(Ordering::Relaxed),
             failed: record.failed.load(Ordering::Relaxed),

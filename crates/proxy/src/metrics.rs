@@ -1,7 +1,8 @@
 //! What the proxy counts, in Envoy's names and in Istio's.
 //!
 //! Every worker has [`Metrics`] of its own and is the only one that writes them, so that counting costs a load and a
-//! store: no lock, no shared cache line. A scrape reads those of all workers and adds them up.
+//! store: no lock, no shared cache line. A scrape reads those of all workers and adds them up. What workers decide
+//! together is counted under the lock that they decide under, in metrics that belong to none of them.
 
 mod istio;
 mod stats;
@@ -15,7 +16,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 pub use istio::{IstioTcpStats, Reporter, Security, Service, TcpLabels, Workload};
-pub use stats::{ClusterStats, HttpStats, ListenerStats, RbacStats, TcpStats};
+pub use stats::{ClusterStats, HttpStats, ListenerStats, OutlierStats, RbacStats, TcpStats};
 pub use text::{envoy_text, prometheus_text};
 
 /// A number that only grows. It has one writer.
@@ -116,6 +117,8 @@ pub struct Metrics {
     pub listeners: Family<Arc<str>, ListenerStats>,
     /// By `stat_name` of the cluster.
     pub clusters: Family<Arc<str>, ClusterStats>,
+    /// By `stat_name` of the cluster, where outliers are detected.
+    pub outliers: Family<Arc<str>, OutlierStats>,
     /// By `stat_prefix` of the TCP proxy.
     pub tcp: Family<Arc<str>, TcpStats>,
     /// By `stat_prefix` of the HTTP connection manager.
@@ -164,6 +167,7 @@ pub fn collect(workers: &[Arc<Metrics>]) -> Vec<Sample> {
     for worker in workers {
         add(&worker.listeners, Scope::Listener, &mut sums);
         add(&worker.clusters, Scope::Cluster, &mut sums);
+        add(&worker.outliers, Scope::Cluster, &mut sums);
         add(&worker.tcp, Scope::Tcp, &mut sums);
         add(&worker.http, Scope::Http, &mut sums);
         add(&worker.rbac, Scope::Rbac, &mut sums);

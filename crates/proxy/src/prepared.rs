@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::Snapshot;
 use crate::config::{DownstreamTls, Listener};
+use crate::metrics::Metrics;
 use crate::tls::ServerTls;
 use crate::upstream::Upstream;
 
@@ -19,11 +20,11 @@ pub(crate) struct Prepared {
 
 impl Prepared {
     /// Prepares the snapshot that follows this one, and keeps whatever has not changed.
-    pub(crate) fn next(&self, snapshot: Arc<Snapshot>) -> Prepared {
+    pub(crate) fn next(&self, snapshot: Arc<Snapshot>, metrics: &Metrics) -> Prepared {
         let cluster = |config| {
             let config: &Arc<crate::config::Cluster> = config;
             let last = self.clusters.get(&config.name);
-            (config.name.clone(), Upstream::next(last, config, &snapshot))
+            (config.name.clone(), Upstream::next(last, config, &snapshot, metrics))
         };
         let clusters = snapshot.clusters().into_values().map(|l| cluster(&l.config)).collect();
         let mut servers = HashMap::new();

@@ -122,7 +122,7 @@ fn in_cluster<'s>(snapshot: &'s Snapshot, cluster: &'s Arc<Cluster>, connection:
             .into_iter()
             .collect(),
         (_, Some(assignment)) => {
-            let sets = HostSets::new(cluster, assignment, |_, _, endpoint| (endpoint.clone(), true));
+            let sets = HostSets::new(cluster, assignment, |_, _, endpoint| (endpoint.clone(), endpoint.health));
             let target = |endpoint: &Arc<Endpoint>| {
                 let (socket, chosen_by) = cluster.socket_for(endpoint);
                 Target { address: endpoint.address.clone(), socket, chosen_by }

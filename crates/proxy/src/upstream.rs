@@ -1,27 +1,38 @@
 //! Clusters at work: their endpoints, limits and TLS contexts, shared by all workers.
 
 mod balance;
+mod breaker;
 mod connect;
+mod hashing;
+mod members;
 mod names;
 mod outlier;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::time::Instant;
 
 use arc_swap::ArcSwap;
 use tokio_util::sync::CancellationToken;
 
 use crate::Snapshot;
 use crate::config::{
-    Cluster, Discovery, Endpoint, EndpointAddress, LoadAssignment, Locality, LocalityEndpoints, Socket, UpstreamTls,
+    Cluster, Discovery, Endpoint, EndpointAddress, Health, LoadAssignment, Locality, LocalityEndpoints, Socket,
+    UpstreamTls,
 };
+use crate::metrics::{Metrics, OutlierStats};
 use crate::select::HostSets;
 use crate::tls::{ClientTls, Secrets};
 
+pub(crate) use balance::LbContext;
+pub(crate) use breaker::Carried;
 pub(crate) use connect::{ConnectError, Connected, Establish, Pending, connect, open};
+use members::Members;
 pub(crate) use names::{is_resolved, resolve};
+pub(crate) use outlier::Outcome;
+use outlier::{Detector, Monitor, Now};
 
 /// A cluster at work. A change of its configuration, its endpoints or its secrets makes another one, which takes over
 /// what is under way.
@@ -32,7 +43,7 @@ pub(crate) struct Upstream {
     members: ArcSwap<Members>,
     /// In the order of [`Cluster::sockets`].
     transports: Arc<[Transport]>,
-    turn: AtomicUsize,
+    turn: AtomicU64,
 }
 
 /// What is under way, in all workers.
@@ -42,17 +53,16 @@ pub(crate) struct Usage {
     pub(crate) connections: AtomicU32,
     /// Those that are being opened.
     pub(crate) pending: AtomicU32,
+    /// Requests, from when they get a connection.
+    pub(crate) requests: AtomicU32,
+    /// Those that are not sent for the first time.
+    pub(crate) retries: AtomicU32,
+    /// What outlier detection counts, once there is some. Who holds the lock on the records writes it.
+    outliers: OnceLock<Arc<OutlierStats>>,
     /// What is known of the endpoints.
     records: Mutex<HashMap<SocketAddr, Arc<HostRecord>>>,
     /// The cluster as it is now.
     current: Mutex<Weak<Upstream>>,
-}
-
-/// The endpoints of a cluster, ready for choices.
-#[derive(Debug, Default)]
-struct Members {
-    assignment: Arc<LoadAssignment>,
-    sets: HostSets<Arc<Host>>,
 }
 
 /// An endpoint at an address.
@@ -63,20 +73,59 @@ pub(crate) struct Host {
     pub(crate) priority: usize,
     pub(crate) locality: Locality,
     pub(crate) record: Arc<HostRecord>,
+    /// Since when it takes part.
+    since: Instant,
     pub(crate) transport: usize,
 }
 
-/// What has become of connections to an address.
+/// What has become of connections and requests to an address.
 #[derive(Debug, Default)]
 pub(crate) struct HostRecord {
     pub(crate) active: AtomicU64,
     pub(crate) total: AtomicU64,
     pub(crate) failed: AtomicU64,
-    pub(crate) ejected: AtomicBool,
+    /// Requests that are under way, and connections that are passed on as they are.
+    pub(crate) requests: AtomicU64,
     /// Ends connections, where the cluster wants that, when the endpoint goes.
     pub(crate) gone: CancellationToken,
-    failures_in_a_row: AtomicU32,
-    ejections: AtomicU32,
+    ejected: AtomicBool,
+    monitor: Monitor,
+    since: OnceLock<Instant>,
+}
+
+impl HostRecord {
+    /// Whether the endpoint is out of rotation for its failures.
+    pub(crate) fn is_ejected(&self) -> bool {
+        self.ejected.load(Ordering::Relaxed)
+    }
+
+    /// The endpoint's health, as far as it is not worse than configured.
+    fn health(&self, configured: Health) -> Health {
+        if self.is_ejected() { Health::Unhealthy } else { configured }
+    }
+}
+
+impl Usage {
+    /// An endpoint goes.
+    fn forget(&self, record: &HostRecord) {
+        record.gone.cancel();
+        self.readmit(record);
+    }
+
+    /// An endpoint is out of rotation no more.
+    fn readmit(&self, record: &HostRecord) {
+        let ejected = record.ejected.swap(false, Ordering::Relaxed);
+        if let Some(stats) = self.outliers.get().filter(|_| ejected) {
+            stats.ejections_active.dec();
+        }
+    }
+}
+
+impl Drop for Usage {
+    fn drop(&mut self) {
+        let records = std::mem::take(self.records.get_mut().unwrap_or_else(PoisonError::into_inner));
+        records.values().for_each(|record| self.forget(record));
+    }
 }
 
 /// How bytes travel to some endpoints.
@@ -102,7 +151,12 @@ impl Transport {
 
 impl Upstream {
     /// The cluster as it is in `snapshot`; `last` is what it was before, and stays if nothing has changed.
-    pub(crate) fn next(last: Option<&Arc<Upstream>>, config: &Arc<Cluster>, snapshot: &Snapshot) -> Arc<Upstream> {
+    pub(crate) fn next(
+        last: Option<&Arc<Upstream>>,
+        config: &Arc<Cluster>,
+        snapshot: &Snapshot,
+        metrics: &Metrics,
+    ) -> Arc<Upstream> {
         let same = last.filter(|l| Arc::ptr_eq(&l.config, config));
         let configured = snapshot.endpoints_of(config);
         let transports = same.filter(|l| l.has_the_secrets_of(snapshot)).map(|l| l.transports.clone());
@@ -127,8 +181,11 @@ impl Upstream {
             usage: last.map(|l| l.usage.clone()).unwrap_or_default(),
             members: ArcSwap::from_pointee(Members::default()),
             transports: transports.unwrap_or_else(|| transports_of(config, snapshot)),
-            turn: AtomicUsize::new(fastrand::usize(..)),
+            turn: AtomicU64::new(fastrand::u64(..)),
         };
+        if config.outlier_detection.is_some() {
+            upstream.usage.outliers.get_or_init(|| metrics.outliers.of(&config.stat_name));
+        }
         upstream.replace(assignment);
         let upstream = Arc::new(upstream);
         *lock(&upstream.usage.current) = Arc::downgrade(&upstream);
@@ -162,7 +219,7 @@ impl Upstream {
             address: EndpointAddress::Ip(address),
             hostname: "".into(),
             weight: std::num::NonZeroU32::MIN,
-            health: crate::config::Health::Healthy,
+            health: Health::Healthy,
             metadata: crate::config::Metadata::default(),
         };
         Arc::new(Host {
@@ -171,6 +228,7 @@ impl Upstream {
             priority: 0,
             locality: Locality::default(),
             record: Arc::default(),
+            since: Instant::now(),
             transport: self.config.socket_matches.len(),
         })
     }
@@ -183,16 +241,41 @@ impl Upstream {
         for address in addresses {
             kept.entry(address).or_insert_with(|| records.remove(&address).unwrap_or_default());
         }
-        std::mem::replace(&mut *records, kept).values().for_each(|record| record.gone.cancel());
+        std::mem::replace(&mut *records, kept).values().for_each(|record| self.usage.forget(record));
+        if self.config.outlier_detection.is_none() {
+            // Nobody would let them back.
+            records.values().for_each(|record| self.usage.readmit(record));
+        }
         self.rebuild(assignment, &records);
     }
 
-    /// Prepares the endpoints that the cluster has now anew, because one was taken out of rotation or came back.
-    fn refresh(&self) {
+    /// Notes what came of a connection or a request to an endpoint, which may go out of rotation for it.
+    pub(crate) fn report(&self, host: &Host, outcome: Outcome) {
+        let Some(detection) = &self.config.outlier_detection else { return };
+        let causes = host.record.monitor.note(detection, outcome);
+        if causes.iter().any(Option::is_some) {
+            self.detect(|detector| detector.act(&host.record, causes));
+        }
+    }
+
+    /// Looks over what outlier detection knows, as is to be done once in each of its intervals.
+    pub(crate) fn look_over(&self) {
+        self.detect(|detector| detector.look_over());
+    }
+
+    /// Lets outlier detection decide about the endpoints that the cluster has now. They are prepared anew if `decide`
+    /// says that one was taken out of rotation or came back.
+    fn detect(&self, decide: impl FnOnce(&Detector<'_>) -> bool) {
         let Some(current) = lock(&self.usage.current).upgrade() else { return };
         let records = lock(&current.usage.records);
-        let assignment = current.members.load().assignment.clone();
-        current.rebuild(assignment, &records);
+        let (Some(detection), Some(stats)) = (&current.config.outlier_detection, current.usage.outliers.get()) else {
+            return;
+        };
+        let all: Vec<Arc<HostRecord>> = records.values().cloned().collect();
+        if decide(&Detector { detection, stats, records: &all, now: Now::now() }) {
+            let assignment = current.members.load().assignment.clone();
+            current.rebuild(assignment, &records);
+        }
     }
 
     /// The caller holds the lock, so that two changes at once are not lost.
@@ -200,14 +283,15 @@ impl Upstream {
         let host = |priority: usize, locality: &LocalityEndpoints, endpoint: &Arc<Endpoint>| {
             let address = address(endpoint).expect("endpoints without an address were left out");
             let record = records.get(&address).cloned().unwrap_or_default();
-            let available = !record.ejected.load(Ordering::Relaxed);
+            let since = *record.since.get_or_init(Instant::now);
+            let health = record.health(endpoint.health);
             let (socket, _) = self.config.socket_for(endpoint);
             let transport = self.config.sockets().position(|s| std::ptr::eq(s, socket)).unwrap_or_default();
             let (endpoint, locality) = (endpoint.clone(), locality.locality.clone());
-            (Arc::new(Host { endpoint, address, priority, locality, record, transport }), available)
+            (Arc::new(Host { endpoint, address, priority, locality, record, since, transport }), health)
         };
         let sets = HostSets::new(&self.config, &with_addresses_only(&assignment), host);
-        self.members.store(Arc::new(Members { assignment, sets }));
+        self.members.store(Arc::new(Members::new(&self.config, assignment, sets)));
     }
 }
 

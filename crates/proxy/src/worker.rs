@@ -2,6 +2,7 @@
 
 mod accept;
 mod local;
+mod tasks;
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -21,8 +22,9 @@ use crate::access_log::{Entry, FLUSH_INTERVAL, Lines};
 use crate::config::{AccessLog, Cluster};
 use crate::metrics::{Metrics, Workload};
 use crate::prepared::Prepared;
-use crate::upstream;
+use crate::upstream::{self, Upstream};
 pub(crate) use local::{Current, LocalChain, LocalListener};
+use tasks::Tasks;
 
 /// How often it is looked whether the last connection has ended.
 const STOP_INTERVAL: Duration = Duration::from_millis(10);
@@ -66,12 +68,10 @@ pub(crate) struct Worker {
     /// Ends everything.
     ended: CancellationToken,
     accepting: RefCell<HashMap<Arc<str>, AbortHandle>>,
-    resolving: RefCell<HashMap<Arc<str>, Resolving>>,
+    resolving: Tasks<Arc<Cluster>>,
+    detecting: Tasks<Duration>,
     last_number: Cell<u64>,
 }
-
-/// A cluster whose names are resolved, and the task that does it.
-type Resolving = (Arc<Cluster>, AbortHandle);
 
 /// Counts a connection for as long as it is there.
 pub(crate) struct Counted(Arc<AtomicU64>);
@@ -128,7 +128,8 @@ impl Worker {
             leases: RefCell::default(),
             ended: CancellationToken::new(),
             accepting: RefCell::default(),
-            resolving: RefCell::default(),
+            resolving: Tasks::default(),
+            detecting: Tasks::default(),
         }
     }
 
@@ -151,6 +152,7 @@ impl Worker {
         self.end_leases();
         if self.setup.first {
             self.resolve_names();
+            self.detect_outliers();
         }
     }
 
@@ -194,19 +196,12 @@ impl Worker {
     fn resolve_names(self: &Rc<Worker>) {
         let current = self.current();
         let clusters = current.prepared.clusters().filter(|u| upstream::is_resolved(&u.config));
-        let wanted: HashMap<Arc<str>, Arc<Cluster>> =
-            clusters.map(|u| (u.config.name.clone(), u.config.clone())).collect();
-        let mut resolving = self.resolving.borrow_mut();
-        resolving.retain(|name, (cluster, task)| {
-            let keep = wanted.get(name).is_some_and(|w| w.discovery == cluster.discovery);
-            if !keep {
-                task.abort();
-            }
-            keep
-        });
-        for (name, cluster) in wanted {
-            resolving.entry(name.clone()).or_insert_with(|| {
-                let worker = self.clone();
+        let wanted = clusters.map(|u| (u.config.name.clone(), u.config.clone())).collect();
+        self.resolving.keep(
+            wanted,
+            |new, old| new.discovery == old.discovery,
+            |name, cluster| {
+                let (worker, name) = (self.clone(), name.clone());
                 let take = move |assignment| match worker.current().prepared.cluster(&name) {
                     Some(upstream) => {
                         upstream.replace(assignment);
@@ -214,10 +209,30 @@ impl Worker {
                     }
                     None => false,
                 };
-                let task = tokio::task::spawn_local(upstream::resolve(cluster.clone(), take));
-                (cluster, task.abort_handle())
-            });
-        }
+                upstream::resolve(cluster.clone(), take)
+            },
+        );
+    }
+
+    /// Keeps a task for each cluster that detects outliers.
+    fn detect_outliers(self: &Rc<Worker>) {
+        let current = self.current();
+        let interval = |u: &Arc<Upstream>| Some((u.config.name.clone(), u.config.outlier_detection.as_ref()?.interval));
+        let wanted = current.prepared.clusters().filter_map(interval).collect();
+        self.detecting.keep(
+            wanted,
+            |new, old| new == old,
+            |name, interval| {
+                let (worker, name, interval) = (self.clone(), name.clone(), *interval);
+                async move {
+                    loop {
+                        tokio::time::sleep(interval).await;
+                        let Some(upstream) = worker.current().prepared.cluster(&name).cloned() else { return };
+                        upstream.look_over();
+                    }
+                }
+            },
+        );
     }
 
     async fn stop(&self, within: Duration) {

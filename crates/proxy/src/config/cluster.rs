@@ -1,16 +1,12 @@
 //! Clusters: where connections go, and how they get there.
 
 use std::net::SocketAddr;
-use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
 use envoy::envoy::config::cluster::v3;
 use envoy::envoy::config::cluster::v3::circuit_breakers::Thresholds;
-use envoy::envoy::config::cluster::v3::cluster::common_lb_config::LocalityConfigSpecifier;
-use envoy::envoy::config::cluster::v3::cluster::{
-    CommonLbConfig, LbConfig, LbPolicy, LeastRequestLbConfig, RoundRobinLbConfig, TransportSocketMatch,
-};
+use envoy::envoy::config::cluster::v3::cluster::TransportSocketMatch;
 use envoy::envoy::config::core::v3::{RoutingPriority, TransportSocket};
 use prost_types::Struct;
 
@@ -20,6 +16,7 @@ use super::endpoint::{Endpoint, LoadAssignment};
 use super::field::{Checked, Path, Rejected, fields};
 use super::filter_chain::socket_config;
 use super::listener::BUFFER_LIMIT;
+use super::load_balancer::{CommonBalancing, LoadBalancer};
 use super::metadata::Metadata;
 use super::outlier::{self, OutlierDetection};
 use super::tcp_proxy::Keepalive;
@@ -31,10 +28,6 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const LIMIT: u32 = 1024;
 /// The limit on retries that the cluster does not give (Envoy 1.40).
 const RETRIES: u32 = 3;
-/// The share of healthy endpoints, in percent, below which health is disregarded (Envoy 1.40).
-const PANIC_THRESHOLD: f64 = 50.0;
-/// How many endpoints `LEAST_REQUEST` draws if the cluster does not say (Envoy 1.40).
-const CHOICES: NonZeroU32 = NonZeroU32::new(2).expect("2 is not zero");
 /// Where endpoints carry the facts that choose a transport socket.
 const SOCKET_MATCH: &str = "envoy.transport_socket_match";
 
@@ -63,32 +56,14 @@ pub struct Cluster {
     pub socket: Socket,
     /// Where connections come from; a port of zero leaves the port to the kernel.
     pub source: Option<SocketAddr>,
-    /// The share of healthy endpoints, in percent, below which health is disregarded.
-    pub panic_threshold: f64,
-    /// Whether localities have their weights.
-    pub locality_weighted: bool,
+    /// What else decides among the endpoints.
+    pub balancing: CommonBalancing,
     /// Keep-alive probes on upstream connections.
     pub keepalive: Option<Keepalive>,
     /// Whether connections end when an endpoint is removed or ejected.
     pub close_on_unhealthy: bool,
     /// Opaque facts.
     pub metadata: Metadata,
-}
-
-/// How an endpoint is chosen.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LoadBalancer {
-    /// In turn, by weight.
-    RoundRobin,
-    /// The least busy of some that are drawn at random.
-    LeastRequest {
-        /// How many are drawn.
-        choices: NonZeroU32,
-    },
-    /// At random, by weight.
-    Random,
-    /// There is only one: where the connection was going.
-    ClusterProvided,
 }
 
 /// The limits of the circuit breaker of default priority.
@@ -186,8 +161,7 @@ impl TryFrom<v3::Cluster> for Cluster {
         if connect_timeout.is_zero() {
             return Err(connect.reject("must be more than zero"));
         }
-        let load_balancer = load_balancer(at, lb_policy, lb_config, &discovery)?;
-        let (panic_threshold, locality_weighted) = common_lb(&at.field("common_lb_config"), common_lb_config)?;
+        let load_balancer = LoadBalancer::from_message(at, lb_policy, lb_config, &discovery)?;
         let matches_at = at.field("transport_socket_matches");
         let matches = transport_socket_matches.into_iter().enumerate();
         Ok(Cluster {
@@ -207,59 +181,11 @@ impl TryFrom<v3::Cluster> for Cluster {
                 .map(|b| address::source(&at.field("upstream_bind_config"), b))
                 .transpose()?
                 .flatten(),
-            panic_threshold,
-            locality_weighted,
+            balancing: CommonBalancing::from_message(&at.field("common_lb_config"), common_lb_config)?,
             keepalive: keepalive(&at.field("upstream_connection_options"), upstream_connection_options)?,
             close_on_unhealthy: close_connections_on_host_health_failure,
             metadata: Metadata::from_message(metadata),
         })
-    }
-}
-
-fn load_balancer(at: &Path<'_>, policy: i32, config: Option<LbConfig>, discovery: &Discovery) -> Checked<LoadBalancer> {
-    let policy_at = at.field("lb_policy");
-    let policy = policy_at.enumeration(policy)?;
-    let original_dst = matches!(discovery, Discovery::OriginalDst { .. });
-    match (policy, config) {
-        (LbPolicy::RoundRobin, None) => Ok(LoadBalancer::RoundRobin),
-        (LbPolicy::RoundRobin, Some(LbConfig::RoundRobinLbConfig(config))) => {
-            let at = at.field("round_robin_lb_config");
-            fields!(at, config => RoundRobinLbConfig {} refuse { slow_start_config });
-            Ok(LoadBalancer::RoundRobin)
-        }
-        (LbPolicy::LeastRequest, None) => Ok(LoadBalancer::LeastRequest { choices: CHOICES }),
-        (LbPolicy::LeastRequest, Some(LbConfig::LeastRequestLbConfig(config))) => {
-            let at = at.field("least_request_lb_config");
-            fields!(at, config => LeastRequestLbConfig { choice_count }
-                refuse { active_request_bias, slow_start_config });
-            Ok(LoadBalancer::LeastRequest { choices: at.field("choice_count").at_least_one(choice_count, CHOICES)? })
-        }
-        (LbPolicy::Random, None) => Ok(LoadBalancer::Random),
-        (LbPolicy::ClusterProvided, None) if original_dst => Ok(LoadBalancer::ClusterProvided),
-        (LbPolicy::ClusterProvided, _) => Err(policy_at.reject("CLUSTER_PROVIDED belongs to the type ORIGINAL_DST")),
-        (LbPolicy::RoundRobin | LbPolicy::LeastRequest | LbPolicy::Random, Some(_)) => {
-            Err(at.field("lb_config").reject(format_args!("does not belong to {}", policy.as_str_name())))
-        }
-        _ => Err(policy_at.reject(format_args!("{} is not supported", policy.as_str_name()))),
-    }
-}
-
-fn common_lb(at: &Path<'_>, message: Option<CommonLbConfig>) -> Checked<(f64, bool)> {
-    // Endpoints change as a whole, so there is nothing to merge in a window.
-    fields!(at, message.unwrap_or_default() => CommonLbConfig { healthy_panic_threshold, locality_config_specifier }
-        refuse { ignore_new_hosts_until_first_hc, close_connections_on_host_set_change,
-            consistent_hashing_lb_config, override_host_status }
-        ignore { update_merge_window });
-    let threshold = healthy_panic_threshold.map_or(PANIC_THRESHOLD, |p| p.value);
-    if !(0.0..=100.0).contains(&threshold) {
-        return Err(at.field("healthy_panic_threshold").reject("must be from 0 to 100"));
-    }
-    match locality_config_specifier {
-        None => Ok((threshold, false)),
-        Some(LocalityConfigSpecifier::LocalityWeightedLbConfig(_)) => Ok((threshold, true)),
-        Some(LocalityConfigSpecifier::ZoneAwareLbConfig(_)) => {
-            Err(at.field("zone_aware_lb_config").reject("is not supported"))
-        }
     }
 }
 

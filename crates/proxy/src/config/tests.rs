@@ -149,7 +149,28 @@ fn a_refused_cluster_names_the_path_of_the_field() {
             "type: EDS\neds_cluster_config: {eds_config: {path_config_source: {path: /x}}}",
             "eds_cluster_config.eds_config.path_config_source: is not supported",
         ),
-        ("lb_policy: RING_HASH", "lb_policy: RING_HASH is not supported"),
+        ("lb_policy: LOAD_BALANCING_POLICY_CONFIG", "lb_policy: LOAD_BALANCING_POLICY_CONFIG is not supported"),
+        (
+            "lb_policy: RING_HASH\nring_hash_lb_config: {minimum_ring_size: 2, maximum_ring_size: 1}",
+            "ring_hash_lb_config.minimum_ring_size: must not be more than maximum_ring_size",
+        ),
+        (
+            "lb_policy: RING_HASH\nring_hash_lb_config: {hash_function: MURMUR_HASH_2}",
+            "ring_hash_lb_config.hash_function: only XX_HASH is supported",
+        ),
+        (
+            "lb_policy: MAGLEV\nmaglev_lb_config: {table_size: 100}",
+            "maglev_lb_config.table_size: must be a prime number of at most 5000011",
+        ),
+        ("lb_policy: RANDOM\nmaglev_lb_config: {}", "lb_config: does not belong to RANDOM"),
+        (
+            "round_robin_lb_config: {slow_start_config: {slow_start_window: 1s, min_weight_percent: {value: 101}}}",
+            "round_robin_lb_config.slow_start_config.min_weight_percent: must be from 0 to 100",
+        ),
+        (
+            "outlier_detection: {base_ejection_time: 3s, max_ejection_time: 2s}",
+            "outlier_detection.max_ejection_time: must not be less than base_ejection_time",
+        ),
         ("lb_policy: CLUSTER_PROVIDED", "lb_policy: CLUSTER_PROVIDED belongs to the type ORIGINAL_DST"),
         ("type: ORIGINAL_DST", "lb_policy: must be CLUSTER_PROVIDED for the type ORIGINAL_DST"),
         ("dns_refresh_rate: 1s", "dns_refresh_rate: is not supported"),
@@ -230,7 +251,7 @@ fn what_the_configuration_leaves_open_is_as_in_envoy() {
     let cluster = snapshot.cluster("c").unwrap();
     assert_eq!(cluster.connect_timeout, Duration::from_secs(5));
     assert_eq!((cluster.limits.max_connections, cluster.limits.max_retries), (1024, 3));
-    assert_eq!(cluster.load_balancer, LoadBalancer::RoundRobin);
+    assert_eq!(cluster.load_balancer, LoadBalancer::RoundRobin { slow_start: None });
     assert!(matches!(cluster.socket, Socket::Raw));
     assert!(matches!(&cluster.discovery, Discovery::Static(e) if e.endpoints().count() == 0));
     let snapshot = accept(&snapshot, TypeUrl::Listener, &chain("name: x"));

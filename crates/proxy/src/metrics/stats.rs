@@ -106,10 +106,52 @@ stats! {
         ssl_fail_verify_error: Counter "ssl.fail_verify_error",
         /// Handshakes with a certificate without the demanded name.
         ssl_fail_verify_san: Counter "ssl.fail_verify_san",
+    }
+}
+
+stats! {
+    /// Of the outlier detection of a cluster, after `cluster.<name>.`.
+    OutlierStats {
         /// Endpoints that are out of rotation.
         ejections_active: Gauge "outlier_detection.ejections_active",
+        /// Outliers that stayed because too many endpoints were out already.
+        ejections_overflow: Counter "outlier_detection.ejections_overflow",
         /// Times that an endpoint was taken out of rotation.
-        ejections_total: Counter "outlier_detection.ejections_enforced_total",
+        ejections_enforced_total: Counter "outlier_detection.ejections_enforced_total",
+        /// Outliers of two kinds that could go, by an old name.
+        ejections_total: Counter "outlier_detection.ejections_total",
+        /// Endpoints with too many failures in a row, by an old name.
+        ejections_consecutive_5xx: Counter "outlier_detection.ejections_consecutive_5xx",
+        /// Endpoints that do worse than the others, by an old name.
+        ejections_success_rate: Counter "outlier_detection.ejections_success_rate",
+        /// Endpoints with too many failures in a row.
+        detected_consecutive_5xx: Counter "outlier_detection.ejections_detected_consecutive_5xx",
+        /// Those that went for it.
+        enforced_consecutive_5xx: Counter "outlier_detection.ejections_enforced_consecutive_5xx",
+        /// Endpoints with too many failures of a gateway in a row.
+        detected_consecutive_gateway_failure: Counter "outlier_detection.ejections_detected_consecutive_gateway_failure",
+        /// Those that went for it.
+        enforced_consecutive_gateway_failure: Counter "outlier_detection.ejections_enforced_consecutive_gateway_failure",
+        /// Endpoints with too many failures to connect in a row.
+        detected_consecutive_local_origin_failure: Counter "outlier_detection.ejections_detected_consecutive_local_origin_failure",
+        /// Those that went for it.
+        enforced_consecutive_local_origin_failure: Counter "outlier_detection.ejections_enforced_consecutive_local_origin_failure",
+        /// Endpoints that do worse than the others.
+        detected_success_rate: Counter "outlier_detection.ejections_detected_success_rate",
+        /// Those that went for it.
+        enforced_success_rate: Counter "outlier_detection.ejections_enforced_success_rate",
+        /// Endpoints that are worse to connect to than the others.
+        detected_local_origin_success_rate: Counter "outlier_detection.ejections_detected_local_origin_success_rate",
+        /// Those that went for it.
+        enforced_local_origin_success_rate: Counter "outlier_detection.ejections_enforced_local_origin_success_rate",
+        /// Endpoints that fail too large a part.
+        detected_failure_percentage: Counter "outlier_detection.ejections_detected_failure_percentage",
+        /// Those that went for it.
+        enforced_failure_percentage: Counter "outlier_detection.ejections_enforced_failure_percentage",
+        /// Endpoints that fail to connect too large a part.
+        detected_local_origin_failure_percentage: Counter "outlier_detection.ejections_detected_local_origin_failure_percentage",
+        /// Those that went for it.
+        enforced_local_origin_failure_percentage: Counter "outlier_detection.ejections_enforced_local_origin_failure_percentage",
     }
 }
 

@@ -4,6 +4,7 @@
 //! connections go to the highest priority that is healthy enough, spill over to the next ones as it gets less healthy,
 //! and disregard health where too little of it is left.
 
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use crate::config::{Cluster, Endpoint, Health, LoadAssignment, LocalityEndpoints};
@@ -20,6 +21,9 @@ pub struct HostSets<H> {
 pub struct Candidates<'a, H> {
     /// The endpoints; empty if there are none.
     pub endpoints: &'a [H],
+    /// The end of each one's share, and where the shares of all begin; empty if they are equal.
+    ends: &'a [u64],
+    start: u64,
     /// Whether health was disregarded.
     pub panic: bool,
 }
@@ -44,8 +48,23 @@ struct Shares {
 #[derive(Debug, Clone)]
 struct Hosts<H> {
     endpoints: Box<[H]>,
-    /// Where localities are weighted: the end of each in `endpoints`, and the end of its share of the weights.
-    localities: Box<[(usize, u64)]>,
+    /// The end of each endpoint's share, by weight, counted through all of them.
+    ends: Box<[u64]>,
+    /// Whether all weights are equal.
+    even: bool,
+    /// Where localities are weighted.
+    localities: Box<[Part]>,
+}
+
+/// A locality among [`Hosts`].
+#[derive(Debug, Clone, Copy)]
+struct Part {
+    /// Where it ends among the endpoints.
+    end: usize,
+    /// Its own weight.
+    weight: u32,
+    /// The end of its share of all weights, each as far as the locality is available.
+    share_end: u64,
 }
 
 impl<H> Default for HostSets<H> {
@@ -56,19 +75,19 @@ impl<H> Default for HostSets<H> {
 
 impl<H> HostSets<H> {
     /// Prepares the endpoints of a cluster. `host` gives the caller's view of an endpoint at a priority and locality,
-    /// and whether it is not out of rotation.
+    /// and its health, which may be worse than configured.
     pub fn new(
         cluster: &Cluster,
         assignment: &LoadAssignment,
-        host: impl Fn(usize, &LocalityEndpoints, &Arc<Endpoint>) -> (H, bool),
+        host: impl Fn(usize, &LocalityEndpoints, &Arc<Endpoint>) -> (H, Health),
     ) -> HostSets<H> {
         let factor = assignment.overprovisioning;
-        let localities_by = cluster.locality_weighted.then_some(factor);
+        let localities_by = cluster.balancing.locality_weighted.then_some(factor);
         let prepare = |(priority, localities): (usize, &[LocalityEndpoints])| {
             let hosts = |keep: fn(Health) -> bool| {
                 Hosts::new(localities, localities_by, |locality, endpoint| {
-                    let (host, available) = host(priority, locality, endpoint);
-                    keep(if available { endpoint.health } else { Health::Unhealthy }).then_some(host)
+                    let (host, health) = host(priority, locality, endpoint);
+                    keep(health).then_some(host)
                 })
             };
             Priority {
@@ -81,7 +100,7 @@ impl<H> HostSets<H> {
         };
         let mut priorities: Box<[Priority<H>]> =
             assignment.priorities.iter().map(AsRef::as_ref).enumerate().map(prepare).collect();
-        share(&mut priorities, factor, cluster.panic_threshold);
+        share(&mut priorities, factor, cluster.balancing.panic_threshold);
         HostSets { priorities }
     }
 
@@ -93,7 +112,33 @@ impl<H> HostSets<H> {
     /// The endpoints for a connection, by a random number that is uniform over all of `u64`.
     pub fn candidates(&self, random: u64) -> Candidates<'_, H> {
         // One number decides twice: its lower half on the priority, its upper half on the locality.
-        let (mut percent, upper) = ((random & 0xffff_ffff) % 100, random >> 32);
+        match self.place(random & 0xffff_ffff) {
+            Some((priority, hosts)) => hosts.choose(random >> 32, priority.panic),
+            None => Candidates { endpoints: &[], ends: &[], start: 0, panic: false },
+        }
+    }
+
+    /// The priority that takes a request with this hash, and whether health is disregarded there. Degraded endpoints
+    /// bring it requests and get none: so it is with Envoy's tables.
+    pub(crate) fn priority_of(&self, hash: u64) -> Option<(usize, bool)> {
+        let (chosen, _) = self.place(hash)?;
+        let position = self.priorities.iter().position(|p| std::ptr::eq(p, chosen))?;
+        Some((position, chosen.panic))
+    }
+
+    /// How many priorities there are.
+    pub(crate) fn priorities(&self) -> usize {
+        self.priorities.len()
+    }
+
+    /// The endpoints at a priority that hashes are spread over, each with its share.
+    pub(crate) fn shares(&self, priority: usize) -> Vec<(&H, f64)> {
+        let Some(priority) = self.priorities.get(priority) else { return Vec::new() };
+        if priority.panic { priority.all.shares() } else { priority.healthy.shares() }
+    }
+
+    fn place(&self, number: u64) -> Option<(&Priority<H>, &Hosts<H>)> {
+        let mut percent = number % 100;
         for (degraded, priority) in [false, true].into_iter().flat_map(|d| self.priorities.iter().map(move |p| (d, p)))
         {
             let load = u64::from(if degraded { priority.load.degraded } else { priority.load.healthy });
@@ -103,11 +148,37 @@ impl<H> HostSets<H> {
                     (false, false) => &priority.healthy,
                     (false, true) => &priority.degraded,
                 };
-                return Candidates { endpoints: hosts.choose(upper), panic: priority.panic };
+                return Some((priority, hosts));
             }
             percent -= load;
         }
-        Candidates { endpoints: &[], panic: false }
+        None
+    }
+}
+
+impl<'a, H> Candidates<'a, H> {
+    /// Whether every endpoint has the same share.
+    pub fn is_even(&self) -> bool {
+        self.ends.is_empty()
+    }
+
+    /// The sum of all shares.
+    pub fn total(&self) -> u64 {
+        match self.ends.last() {
+            Some(end) => end - self.start,
+            None => self.endpoints.len() as u64,
+        }
+    }
+
+    /// The endpoint that has the number among all, counted by share and from the start again after the last.
+    pub fn at(&self, number: u64) -> Option<&'a H> {
+        let number = number.checked_rem(self.total())?;
+        let position = if self.is_even() {
+            usize::try_from(number).unwrap_or_default()
+        } else {
+            self.ends.partition_point(|end| end - self.start <= number)
+        };
+        self.endpoints.get(position)
     }
 }
 
@@ -178,30 +249,89 @@ impl<H> Hosts<H> {
         factor: Option<u32>,
         keep: impl Fn(&LocalityEndpoints, &Arc<Endpoint>) -> Option<H>,
     ) -> Hosts<H> {
-        let mut endpoints = Vec::new();
-        let mut shares = Vec::new();
-        let mut share_end = 0_u64;
+        let (mut endpoints, mut ends) = (Vec::new(), Vec::new());
+        let mut parts = Vec::new();
+        let (mut end, mut share_end) = (0_u64, 0_u64);
+        let mut weights = Range::default();
         for locality in localities {
             let before = endpoints.len();
-            endpoints.extend(locality.endpoints.iter().filter_map(|e| keep(locality, e)));
+            for endpoint in &locality.endpoints {
+                if let Some(host) = keep(locality, endpoint) {
+                    weights.take(endpoint.weight.get());
+                    end += u64::from(endpoint.weight.get());
+                    ends.push(end);
+                    endpoints.push(host);
+                }
+            }
             let (kept, all) = ((endpoints.len() - before) as u64, locality.endpoints.len().max(1) as u64);
             if let Some(factor) = factor {
                 let available = (u64::from(factor) * kept * 100 / all).min(10_000);
-                share_end += locality.weight.map_or(0, |w| u64::from(w.get())) * available;
-                shares.push((endpoints.len(), share_end));
+                let weight = locality.weight.map_or(0, NonZeroU32::get);
+                share_end += u64::from(weight) * available;
+                parts.push(Part { end: endpoints.len(), weight, share_end });
             }
         }
         // Without any weight there is nothing to choose by.
-        let localities = if share_end > 0 { shares } else { Vec::new() };
-        Hosts { endpoints: endpoints.into(), localities: localities.into() }
+        let localities = if share_end > 0 { parts } else { Vec::new() };
+        let even = weights.is_even();
+        Hosts { endpoints: endpoints.into(), ends: ends.into(), even, localities: localities.into() }
     }
 
-    fn choose(&self, random: u64) -> &[H] {
-        let Some((_, total)) = self.localities.last() else { return &self.endpoints };
-        let value = random % (*total).max(1);
-        let chosen = self.localities.partition_point(|(_, share_end)| *share_end <= value);
-        let start = chosen.checked_sub(1).and_then(|before| self.localities.get(before)).map_or(0, |(end, _)| *end);
-        let end = self.localities.get(chosen).map_or(start, |(end, _)| *end);
-        self.endpoints.get(start..end).unwrap_or_default()
+    fn choose(&self, random: u64, panic: bool) -> Candidates<'_, H> {
+        let Some(last) = self.localities.last() else { return self.between(0, self.endpoints.len(), panic) };
+        let value = random % last.share_end.max(1);
+        let chosen = self.localities.partition_point(|part| part.share_end <= value);
+        let start = chosen.checked_sub(1).and_then(|before| self.localities.get(before)).map_or(0, |part| part.end);
+        let end = self.localities.get(chosen).map_or(start, |part| part.end);
+        self.between(start, end, panic)
+    }
+
+    fn between(&self, start: usize, end: usize, panic: bool) -> Candidates<'_, H> {
+        Candidates {
+            endpoints: self.endpoints.get(start..end).unwrap_or_default(),
+            ends: if self.even { &[] } else { self.ends.get(start..end).unwrap_or_default() },
+            start: self.share_before(start),
+            panic,
+        }
+    }
+
+    /// Where the share of the endpoint at a position begins.
+    fn share_before(&self, position: usize) -> u64 {
+        position.checked_sub(1).and_then(|before| self.ends.get(before)).copied().unwrap_or_default()
+    }
+
+    /// Each endpoint's part of the whole: its weight within its locality, and that of the locality.
+    fn shares(&self) -> Vec<(&H, f64)> {
+        let everywhere = [Part { end: self.endpoints.len(), weight: 1, share_end: 1 }];
+        let parts = if self.localities.is_empty() { &everywhere } else { &*self.localities };
+        let whole: f64 = parts.iter().map(|part| f64::from(part.weight)).sum();
+        let mut shares = Vec::new();
+        let mut start = 0;
+        for part in parts {
+            let all = (self.share_before(part.end) - self.share_before(start)) as f64;
+            let of_locality = f64::from(part.weight) / whole;
+            // What has no weight is not there.
+            for position in (start..part.end).filter(|_| part.weight > 0) {
+                let own = (self.share_before(position + 1) - self.share_before(position)) as f64;
+                shares.extend(self.endpoints.get(position).map(|host| (host, of_locality * own / all)));
+            }
+            start = part.end;
+        }
+        shares
+    }
+}
+
+/// The least and the greatest of some numbers.
+#[derive(Default)]
+struct Range(Option<(u32, u32)>);
+
+impl Range {
+    fn take(&mut self, number: u32) {
+        let (least, greatest) = self.0.unwrap_or((number, number));
+        self.0 = Some((least.min(number), greatest.max(number)));
+    }
+
+    fn is_even(&self) -> bool {
+        self.0.is_none_or(|(least, greatest)| least == greatest)
     }
 }

@@ -5,7 +5,7 @@ use envoy::TypeUrl;
 
 use super::{Arrival, Connection, HostSets, Outcome, Selection, select};
 use crate::Snapshot;
-use crate::config::Direction;
+use crate::config::{Direction, Health};
 use crate::inspect::Hello;
 use crate::tests::{accept, certificate, certificate_secret};
 
@@ -290,8 +290,11 @@ fn spread(cluster: &str, localities: &[&str], out_of_rotation: &[u16]) -> Vec<(u
     let snapshot = accept(&Snapshot::default(), TypeUrl::Cluster, &yaml);
     let cluster = snapshot.cluster("c").unwrap();
     let port = |address: &str| address.rsplit(':').next().unwrap().parse::<u16>().unwrap();
-    let available = |e: &crate::config::Endpoint| !out_of_rotation.contains(&port(&e.address.to_string()));
-    let sets = HostSets::new(cluster, cluster.own_endpoints().unwrap(), |_, _, e| (e.clone(), available(e)));
+    let health = |e: &crate::config::Endpoint| match out_of_rotation.contains(&port(&e.address.to_string())) {
+        true => Health::Unhealthy,
+        false => e.health,
+    };
+    let sets = HostSets::new(cluster, cluster.own_endpoints().unwrap(), |_, _, e| (e.clone(), health(e)));
     let mut counts = std::collections::BTreeMap::new();
     for random in 0..100_u64 {
         for endpoint in sets.candidates((random * 42_949_671) << 32 | random).endpoints {

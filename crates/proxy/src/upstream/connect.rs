@@ -10,7 +10,7 @@ use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpSocket;
 
 use super::balance::Choice;
-use super::{Host, Upstream};
+use super::{Carried, Host, LbContext, Outcome, Upstream};
 use crate::access_log::Flag;
 use crate::config::{Cluster, Keepalive};
 use crate::metrics::ClusterStats;
@@ -60,6 +60,8 @@ pub(crate) struct ConnectError {
 pub(crate) struct Open {
     cluster: Rc<Establish>,
     host: Arc<Host>,
+    /// It counts among what the endpoint has to do as long as it is there, and not only with its requests.
+    carried: Option<Carried>,
 }
 
 impl Open {
@@ -69,7 +71,7 @@ impl Open {
         cluster.upstream.usage.connections.fetch_add(1, Ordering::Relaxed);
         host.record.total.fetch_add(1, Ordering::Relaxed);
         host.record.active.fetch_add(1, Ordering::Relaxed);
-        Open { cluster: cluster.clone(), host: host.clone() }
+        Open { cluster: cluster.clone(), host: host.clone(), carried: None }
     }
 }
 
@@ -107,6 +109,15 @@ enum Attempt {
     Tls(TlsFailure),
 }
 
+impl Attempt {
+    fn outcome(&self) -> Outcome {
+        match self {
+            Attempt::TimedOut => Outcome::TimedOut,
+            Attempt::Io(_) | Attempt::Tls(_) => Outcome::Failed,
+        }
+    }
+}
+
 /// Connects to one of a cluster's endpoints, in at most so many attempts.
 pub(crate) async fn connect(
     cluster: &Rc<Establish>,
@@ -119,7 +130,8 @@ pub(crate) async fn connect(
         if let Some(flags) = overflow(cluster) {
             return Err(ConnectFailure { flags, ..last });
         }
-        let Some(Choice { host, panic }) = cluster.upstream.choose(captured) else {
+        let context = LbContext { captured, ..LbContext::default() };
+        let Some(Choice { host, panic }) = cluster.upstream.choose(&context) else {
             stats.cx_none_healthy.inc();
             return Err(ConnectFailure { flags: &[Flag::NoHealthyUpstream], ..last });
         };
@@ -127,7 +139,11 @@ pub(crate) async fn connect(
             stats.lb_healthy_panic.inc();
         }
         match open(cluster, &host, None).await {
-            Ok(connected) => return Ok(connected),
+            Ok(mut connected) => {
+                cluster.upstream.report(&host, Outcome::Carried);
+                connected.open.carried = Some(Carried::new(&host));
+                return Ok(connected);
+            }
             Err(e) => last = ConnectFailure { flags: &[], host: Some(host.address), reason: Some(e.reason) },
         }
     }
@@ -143,12 +159,12 @@ pub(crate) async fn open(
 ) -> Result<Connected, ConnectError> {
     match connect_to(cluster, host, offer).await {
         Ok(connected) => {
-            host.record.succeeded();
+            cluster.upstream.report(host, Outcome::Connected);
             Ok(connected)
         }
         Err(attempt) => {
-            let reason = count(cluster, &attempt);
-            punish(cluster, host);
+            let reason = count(cluster, host, &attempt);
+            cluster.upstream.report(host, attempt.outcome());
             Err(ConnectError { reason, timed_out: matches!(attempt, Attempt::TimedOut) })
         }
     }
@@ -235,8 +251,9 @@ async fn secure(connected: &mut Connected, tls: &ClientTls, offer: Option<&[Box<
 }
 
 /// Counts a failure, and says it in words.
-fn count(cluster: &Establish, attempt: &Attempt) -> Arc<str> {
+fn count(cluster: &Establish, host: &Host, attempt: &Attempt) -> Arc<str> {
     let stats = &cluster.stats;
+    host.record.failed.fetch_add(1, Ordering::Relaxed);
     stats.cx_connect_fail.inc();
     match attempt {
         Attempt::TimedOut => {
@@ -259,17 +276,4 @@ fn count(cluster: &Establish, attempt: &Attempt) -> Arc<str> {
 fn plain(e: &io::Error) -> String {
     let text = e.to_string();
     text.split_once(" (os error").map_or(text.clone(), |(words, _)| words.to_owned())
-}
-
-/// Takes an endpoint that fails too often out of rotation, and sees to it that it comes back.
-fn punish(cluster: &Rc<Establish>, host: &Arc<Host>) {
-    let Some(time) = cluster.upstream.failed(host) else { return };
-    cluster.stats.ejections_total.inc();
-    cluster.stats.ejections_active.inc();
-    let (cluster, record) = (cluster.clone(), host.record.clone());
-    tokio::task::spawn_local(async move {
-        tokio::time::sleep(time).await;
-        cluster.upstream.readmit(&record);
-        cluster.stats.ejections_active.dec();
-    });
 }

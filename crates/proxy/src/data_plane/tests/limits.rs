@@ -68,7 +68,8 @@ fn more_connections_than_allowed_are_refused() {
 fn an_endpoint_that_refuses_goes_out_of_rotation_and_comes_back() {
     let mut plane = Plane::start();
     let dead = nobody();
-    let detection = "outlier_detection: {consecutive_5xx: 2, base_ejection_time: 0.2s, max_ejection_percent: 50}";
+    let detection =
+        "outlier_detection: {consecutive_5xx: 2, interval: 0.1s, base_ejection_time: 0.2s, max_ejection_percent: 50}";
     let address = plane.cluster("c", &[dead, echo("")], detection).simple("", "", "c").go();
     let is_ejected = |plane: &Plane| plane.plane.endpoints()["c"].iter().any(|e| e.ejected);
     until("the endpoint to go", LIMIT, || {
