@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use api::istio::{Action, MutualTlsMode, SpiffeId};
 use k8s_openapi::api::core::v1::{Pod, Service};
-use proxy::config::{Direction, EndpointAddress, SanKind, Socket, UpstreamTls};
+use proxy::config::{Direction, EndpointAddress, SanKind, Socket, Terminal, UpstreamTls};
 use proxy::inspect::Hello;
 use proxy::rbac::Verdict as Authorization;
 use proxy::select::{Arrival, Connection, Outcome, Selection, Target, select};
@@ -116,7 +116,11 @@ impl World<'_> {
     }
 
     fn note_choice(&self, selection: &Selection<'_>, hop: &mut Hop) {
-        let clusters = selection.chain.map(|c| c.tcp_proxy.cluster.clusters().count()).unwrap_or_default();
+        let clusters = selection.chain.map_or(0, |chain| match &chain.terminal {
+            Terminal::Tcp(proxy) => proxy.cluster.clusters().count(),
+            // Each request has a route of its own.
+            Terminal::Http(_) => 0,
+        });
         if clusters > 1 {
             hop.notes.push(format!("it is one of {clusters} clusters that connections are split over by weight"));
         }
@@ -323,12 +327,11 @@ fn hop(selection: &Selection<'_>) -> Hop {
     let cluster = match &selection.outcome {
         Outcome::Proxied { cluster, .. } | Outcome::NoEndpoint(cluster) => Some(cluster.name.to_string()),
         Outcome::NoCluster(name) => Some(name.to_string()),
-        Outcome::NoListener | Outcome::NoChain => None,
+        Outcome::NoListener | Outcome::NoChain | Outcome::Http(_) => None,
         // Where it would go.
-        Outcome::TlsRefused(_) | Outcome::Denied(_) => selection
-            .chain
-            .and_then(|chain| chain.tcp_proxy.cluster.clusters().next())
-            .map(|(name, _)| name.to_string()),
+        Outcome::TlsRefused(_) | Outcome::Denied(_) => {
+            selection.chain.and_then(|chain| chain.terminal.clusters().first().map(|name| name.to_string()))
+        }
     };
     Hop {
         listener: selection.listener.map(|l| l.name.to_string()),
@@ -346,6 +349,7 @@ fn nowhere(outcome: &Outcome<'_>, pod: &str) -> String {
         Outcome::NoCluster(name) => format!("a route of {pod} names {name}, which is not there"),
         Outcome::NoEndpoint(cluster) => format!("{} has no endpoint", cluster.name),
         Outcome::TlsRefused(refusal) => format!("the handshake fails: {refusal}"),
+        Outcome::Http(_) => format!("{pod} takes requests of HTTP there, each of which has a route of its own"),
         Outcome::Denied(_) | Outcome::Proxied { .. } => String::new(),
     }
 }

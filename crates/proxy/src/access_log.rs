@@ -16,7 +16,7 @@ use std::time::{Duration, SystemTime};
 use http::Version;
 
 pub use flags::{Flag, Flags};
-pub use format::Format;
+pub use format::{Format, Text};
 pub use header::{Headers, RequestHead};
 pub(crate) use writer::{FLUSH_INTERVAL, Lines, LogWriter};
 

@@ -13,7 +13,7 @@ use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 use crate::access_log::Flag;
-use crate::config::Listener;
+use crate::config::{Listener, Terminal};
 use crate::inspect::{self, Hello, Inspection};
 use crate::rbac::{Peer, Verdict};
 use crate::relay::{self, End, Terms};
@@ -57,7 +57,9 @@ pub(crate) async fn serve(
     chain.stats.cx_total.inc();
     record.chain = Some(chain.config.clone());
     proxy(&worker, current, &listener, &chain, (&mut stream, hello, captured), &mut record).await;
-    worker.log(&chain.config.tcp_proxy.access_logs, &record.entry());
+    if let Terminal::Tcp(proxy) = &chain.config.terminal {
+        worker.log(&proxy.access_logs, &record.entry());
+    }
     drop(open);
 }
 
@@ -187,7 +189,7 @@ async fn proxy(
     (stream, hello, captured): (&mut Stream, Option<Hello>, Option<SocketAddr>),
     record: &mut Record,
 ) {
-    let config = &chain.config.tcp_proxy;
+    let Terminal::Tcp(config) = &chain.config.terminal else { return stream.farewell() };
     let identities = match Box::pin(terminate(listener, chain, stream, hello, record)).await {
         Ok(identities) => identities,
         Err(failure) => {
@@ -275,7 +277,7 @@ async fn terminate(
         stream.handshake(server.session(hello.as_ref())?).await.map_err(|e| TlsFailure::from(&e))?;
         server.peer_identities(stream.peer_certificates(), stream.is_resumed())
     };
-    let limit = chain.config.tls_timeout.or(chain.config.tcp_proxy.idle_timeout);
+    let limit = chain.config.tls_timeout.or(chain.config.terminal.idle_timeout());
     let identities = match limit {
         Some(limit) => tokio::time::timeout(limit, handshake)
             .await
@@ -328,7 +330,7 @@ struct Denied<'c> {
 /// whether somebody listens is not told. In the meantime nothing of upstream is seen by the peer.
 async fn refuse(chain: &LocalChain, stream: &mut Stream, denied: Denied<'_>, record: &mut Record) {
     let patience = async {
-        match chain.config.tcp_proxy.idle_timeout {
+        match chain.config.terminal.idle_timeout() {
             Some(idle) => tokio::time::sleep(idle).await,
             None => std::future::pending().await,
         }

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use crate::Snapshot;
 use crate::config::{
     Cluster, ConnectionFacts, Direction, Discovery, DownstreamTls, Endpoint, EndpointAddress, FilterChain, Listener,
-    SanKind, TransportProtocol, Trust,
+    SanKind, Terminal, TransportProtocol, Trust,
 };
 use crate::inspect::Hello;
 use crate::rbac::{Peer, Verdict};
@@ -108,7 +108,11 @@ fn in_listener<'s>(
             return Outcome::Denied(verdict);
         }
     }
-    let name = chain.tcp_proxy.cluster.pick(connection.random);
+    let proxy = match &chain.terminal {
+        Terminal::Tcp(proxy) => proxy,
+        Terminal::Http(connections) => return Outcome::Http(connections),
+    };
+    let name = proxy.cluster.pick(connection.random);
     match snapshot.cluster(name) {
         Some(cluster) => in_cluster(snapshot, cluster, connection),
         None => Outcome::NoCluster(name),

@@ -265,8 +265,7 @@ impl Snapshot {
     pub fn missing_for_listener(&self, listener: &Listener) -> Vec<Missing> {
         let mut missing = self.missing_secrets(listener.secrets());
         let chains = listener.chains.iter().chain(&listener.default_chain);
-        let names: BTreeSet<&Arc<str>> =
-            chains.flat_map(|c| c.tcp_proxy.cluster.clusters()).map(|(name, _)| name).collect();
+        let names: BTreeSet<&Arc<str>> = chains.flat_map(|c| c.terminal.clusters()).collect();
         let warming = names.into_iter().filter(|name| self.clusters.is_first_warming(name));
         missing.extend(warming.map(|name| Missing::Cluster { name: name.clone() }));
         missing

@@ -28,7 +28,7 @@ enum Shape {
 
 /// Text with operators in it.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Text {
+pub struct Text {
     pub(super) pieces: Box<[Piece]>,
     /// Whether a missing value leaves nothing; otherwise it leaves `-`.
     pub(super) omit_empty: bool,
@@ -82,7 +82,8 @@ impl Format {
 }
 
 impl Text {
-    pub(super) fn parse(format: &str, omit_empty: bool) -> Result<Text, String> {
+    /// Compiles a text with operators; `omit_empty` says whether a missing value leaves nothing. The error is a clause.
+    pub fn parse(format: &str, omit_empty: bool) -> Result<Text, String> {
         let (mut pieces, mut literal, mut rest) = (Vec::new(), String::new(), format);
         while let Some((before, after)) = rest.split_once('%') {
             literal.push_str(before);
@@ -112,7 +113,17 @@ impl Text {
         }));
     }
 
-    pub(super) fn render(&self, entry: &Entry<'_>, out: &mut impl Write) {
+    /// The text, if no operator is in it.
+    pub fn as_literal(&self) -> Option<&str> {
+        match &*self.pieces {
+            [] => Some(""),
+            [Piece::Literal(text)] => Some(text),
+            _ => None,
+        }
+    }
+
+    /// Appends what the text is for an entry.
+    pub fn render(&self, entry: &Entry<'_>, out: &mut impl Write) {
         for piece in &self.pieces {
             let written = match piece {
                 Piece::Literal(text) => out.write_str(text).map(|()| true),

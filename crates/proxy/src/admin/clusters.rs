@@ -45,7 +45,8 @@ fn of<'a>(cluster: &Cluster, endpoints: &'a Endpoints) -> &'a [EndpointState] {
 }
 
 fn thresholds(limits: &Limits) -> [(&'static str, u32); 4] {
-    let Limits { max_connections, max_pending, max_requests, max_retries } = *limits;
+    // A budget has no place in this list, in Envoy either.
+    let Limits { max_connections, max_pending, max_requests, max_retries, retry_budget: _ } = *limits;
     [
         ("max_connections", max_connections),
         ("max_pending_requests", max_pending),

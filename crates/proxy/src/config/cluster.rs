@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use envoy::envoy::config::cluster::v3;
 use envoy::envoy::config::cluster::v3::circuit_breakers::Thresholds;
+use envoy::envoy::config::cluster::v3::circuit_breakers::thresholds::RetryBudget as Budget;
 use envoy::envoy::config::cluster::v3::cluster::TransportSocketMatch;
 use envoy::envoy::config::core::v3::{RoutingPriority, TransportSocket};
 use prost_types::Struct;
@@ -15,6 +16,7 @@ use super::discovery::{self, Discovery};
 use super::endpoint::{Endpoint, LoadAssignment};
 use super::field::{Checked, Path, Rejected, fields};
 use super::filter_chain::socket_config;
+use super::http::HttpProtocolOptions;
 use super::listener::BUFFER_LIMIT;
 use super::load_balancer::{CommonBalancing, LoadBalancer};
 use super::metadata::Metadata;
@@ -28,6 +30,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const LIMIT: u32 = 1024;
 /// The limit on retries that the cluster does not give (Envoy 1.40).
 const RETRIES: u32 = 3;
+/// The retries that a budget allows for the requests under way if it does not say, in percent (Envoy 1.40).
+const BUDGET: f64 = 20.0;
 /// Where endpoints carry the facts that choose a transport socket.
 const SOCKET_MATCH: &str = "envoy.transport_socket_match";
 
@@ -62,12 +66,14 @@ pub struct Cluster {
     pub keepalive: Option<Keepalive>,
     /// Whether connections end when an endpoint is removed or ejected.
     pub close_on_unhealthy: bool,
+    /// How HTTP is spoken to its endpoints.
+    pub http: Arc<HttpProtocolOptions>,
     /// Opaque facts.
     pub metadata: Metadata,
 }
 
 /// The limits of the circuit breaker of default priority.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Limits {
     /// Open connections.
     pub max_connections: u32,
@@ -77,6 +83,17 @@ pub struct Limits {
     pub max_requests: u32,
     /// Retries.
     pub max_retries: u32,
+    /// What limits retries instead of `max_retries`.
+    pub retry_budget: Option<RetryBudget>,
+}
+
+/// A limit on retries that grows with the requests.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct RetryBudget {
+    /// How many retries there may be for the requests that are under way, in percent.
+    pub percent: f64,
+    /// How many there may be in any case.
+    pub min_concurrency: u32,
 }
 
 /// How bytes travel to an endpoint.
@@ -143,11 +160,11 @@ impl TryFrom<v3::Cluster> for Cluster {
         fields!(at, message => v3::Cluster { transport_socket_matches, name, alt_stat_name, connect_timeout,
                 per_connection_buffer_limit_bytes, lb_policy, circuit_breakers, outlier_detection,
                 upstream_bind_config, common_lb_config, transport_socket, metadata, upstream_connection_options,
-                close_connections_on_host_health_failure, lb_config }
+                close_connections_on_host_health_failure, lb_config, typed_extension_protocol_options }
             refuse { transport_socket_matcher, stats_matcher, eds_cluster_config,
                 per_connection_buffer_high_watermark_timeout, load_assignment, health_checks,
                 max_requests_per_connection, upstream_http_protocol_options, common_http_protocol_options,
-                http_protocol_options, http2_protocol_options, typed_extension_protocol_options, dns_refresh_rate,
+                http_protocol_options, http2_protocol_options, dns_refresh_rate,
                 dns_jitter, dns_failure_refresh_rate, respect_dns_ttl, dns_lookup_family, dns_resolvers,
                 use_tcp_for_dns_lookups, dns_resolution_config, typed_dns_resolver_config, cleanup_interval,
                 lb_subset_config, protocol_selection, filters, load_balancing_policy, lrs_server,
@@ -184,6 +201,10 @@ impl TryFrom<v3::Cluster> for Cluster {
             balancing: CommonBalancing::from_message(&at.field("common_lb_config"), common_lb_config)?,
             keepalive: keepalive(&at.field("upstream_connection_options"), upstream_connection_options)?,
             close_on_unhealthy: close_connections_on_host_health_failure,
+            http: Arc::new(HttpProtocolOptions::from_messages(
+                &at.field("typed_extension_protocol_options"),
+                typed_extension_protocol_options,
+            )?),
             metadata: Metadata::from_message(metadata),
         })
     }
@@ -191,14 +212,20 @@ impl TryFrom<v3::Cluster> for Cluster {
 
 fn limits(at: &Path<'_>, message: v3::CircuitBreakers) -> Checked<Limits> {
     fields!(at, message => v3::CircuitBreakers { thresholds } refuse { per_host_thresholds });
-    let mut limits = Limits { max_connections: LIMIT, max_pending: LIMIT, max_requests: LIMIT, max_retries: RETRIES };
+    let mut limits = Limits {
+        max_connections: LIMIT,
+        max_pending: LIMIT,
+        max_requests: LIMIT,
+        max_retries: RETRIES,
+        retry_budget: None,
+    };
     for (i, thresholds) in thresholds.into_iter().enumerate() {
         let at = at.field("thresholds");
         let at = at.index(i);
         // What remains is always counted. Connections are not pooled on L4.
         fields!(at, thresholds => Thresholds { priority, max_connections, max_pending_requests, max_requests,
-                max_retries }
-            refuse { retry_budget } ignore { track_remaining, max_connection_pools });
+                max_retries, retry_budget }
+            ignore { track_remaining, max_connection_pools });
         if at.field("priority").enumeration::<RoutingPriority>(priority)? == RoutingPriority::High {
             return Err(at.field("priority").reject("only DEFAULT is supported"));
         }
@@ -207,9 +234,19 @@ fn limits(at: &Path<'_>, message: v3::CircuitBreakers) -> Checked<Limits> {
             max_pending: max_pending_requests.unwrap_or(LIMIT),
             max_requests: max_requests.unwrap_or(LIMIT),
             max_retries: max_retries.unwrap_or(RETRIES),
+            retry_budget: retry_budget.map(|b| budget(&at.field("retry_budget"), b)).transpose()?,
         };
     }
     Ok(limits)
+}
+
+fn budget(at: &Path<'_>, message: Budget) -> Checked<RetryBudget> {
+    fields!(at, message => Budget { budget_percent, min_retry_concurrency } refuse { budget_interval });
+    let percent = budget_percent.map_or(BUDGET, |p| p.value);
+    if !(0.0..=100.0).contains(&percent) {
+        return Err(at.field("budget_percent").reject("must be from 0 to 100"));
+    }
+    Ok(RetryBudget { percent, min_concurrency: min_retry_concurrency.unwrap_or(RETRIES) })
 }
 
 fn socket_match(at: &Path<'_>, message: TransportSocketMatch) -> Checked<SocketMatch> {

@@ -16,12 +16,16 @@ use prost_types::Any;
 
 use super::address::prefixes;
 use super::field::{Checked, Path, fields};
+use super::http::HttpConnectionManager;
 use super::metadata::Metadata;
 use super::rbac::{self, RbacFilter};
 use super::tcp_proxy::{self, TcpProxy};
 use super::tls::{self, DownstreamTls};
 
-/// A filter chain that ends in the TCP proxy.
+const HTTP_CONNECTION_MANAGER: &str =
+    "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager";
+
+/// A filter chain.
 #[derive(Debug, Clone)]
 pub struct FilterChain {
     /// Its name; may be empty.
@@ -35,11 +39,46 @@ pub struct FilterChain {
     /// The authorization filters, in order.
     pub rbac: Box<[RbacFilter]>,
     /// The filter at the end.
-    pub tcp_proxy: TcpProxy,
+    pub terminal: Terminal,
     /// Opaque facts.
     pub metadata: Metadata,
     /// A hash of the message that it was made from: a chain of the same listener with the same hash is the same chain.
     pub fingerprint: u64,
+}
+
+/// The filter at the end of a chain.
+#[derive(Debug, Clone)]
+pub enum Terminal {
+    /// It joins a connection to one of a cluster's endpoints.
+    Tcp(TcpProxy),
+    /// It makes requests of a connection.
+    Http(Arc<HttpConnectionManager>),
+}
+
+impl Terminal {
+    /// Every cluster that it names itself; what RDS says comes on top.
+    pub fn clusters(&self) -> Vec<&Arc<str>> {
+        match self {
+            Terminal::Tcp(proxy) => proxy.cluster.clusters().map(|(name, _)| name).collect(),
+            Terminal::Http(connections) => connections.own_routes().into_iter().flat_map(|t| t.clusters()).collect(),
+        }
+    }
+
+    /// How long a connection may be silent; `None` is for ever.
+    pub fn idle_timeout(&self) -> Option<Duration> {
+        match self {
+            Terminal::Tcp(proxy) => proxy.idle_timeout,
+            Terminal::Http(connections) => connections.connections.idle_timeout,
+        }
+    }
+
+    /// What its statistics are called.
+    pub fn stat_prefix(&self) -> &Arc<str> {
+        match self {
+            Terminal::Tcp(proxy) => &proxy.stat_prefix,
+            Terminal::Http(connections) => &connections.stat_prefix,
+        }
+    }
 }
 
 /// The criteria of a chain. An empty list and `None` take everything.
@@ -111,7 +150,7 @@ pub(super) fn from_message(at: &Path<'_>, message: v3::FilterChain) -> Checked<F
     fields!(at, message => v3::FilterChain { filter_chain_match, filters, use_proxy_proto, metadata,
         transport_socket, transport_socket_connect_timeout, name });
     at.field("use_proxy_proto").off(use_proxy_proto)?;
-    let (rbac, tcp_proxy) = network_filters(&at.field("filters"), filters)?;
+    let (rbac, terminal) = network_filters(&at.field("filters"), filters)?;
     let tls_timeout = at.field("transport_socket_connect_timeout");
     Ok(FilterChain {
         name: name.into(),
@@ -119,7 +158,7 @@ pub(super) fn from_message(at: &Path<'_>, message: v3::FilterChain) -> Checked<F
         tls: transport_socket.map(|s| downstream(&at.field("transport_socket"), s)).transpose()?.flatten(),
         tls_timeout: tls_timeout.timeout(transport_socket_connect_timeout, None)?,
         rbac,
-        tcp_proxy,
+        terminal,
         metadata: Metadata::from_message(metadata),
         fingerprint: hasher.finish(),
     })
@@ -173,8 +212,8 @@ fn server_name(at: &Path<'_>, name: &str) -> Checked<ServerName> {
     }
 }
 
-/// The authorization filters of a chain, and the TCP proxy that must end it.
-fn network_filters(at: &Path<'_>, messages: Vec<v3::Filter>) -> Checked<(Box<[RbacFilter]>, TcpProxy)> {
+/// The authorization filters of a chain, and the filter that must end it.
+fn network_filters(at: &Path<'_>, messages: Vec<v3::Filter>) -> Checked<(Box<[RbacFilter]>, Terminal)> {
     let mut rbac = Vec::new();
     let mut terminal = None;
     for (i, message) in messages.into_iter().enumerate() {
@@ -194,12 +233,17 @@ fn network_filters(at: &Path<'_>, messages: Vec<v3::Filter>) -> Checked<(Box<[Rb
                 rbac.push(rbac::from_message(&at, at.decode(&any)?)?);
             }
             "type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy" => {
-                terminal = Some(tcp_proxy::from_message(&at, at.decode(&any)?)?);
+                terminal = Some(Terminal::Tcp(tcp_proxy::from_message(&at, at.decode(&any)?)?));
+            }
+            HTTP_CONNECTION_MANAGER => {
+                let connections = HttpConnectionManager::from_message(&at, at.decode(&any)?)?;
+                terminal = Some(Terminal::Http(Arc::new(connections)));
             }
             _ => return Err(at.unknown_type(&any)),
         }
     }
-    let terminal = terminal.ok_or_else(|| at.reject("must end in a terminal filter (tcp_proxy)"))?;
+    let terminal =
+        terminal.ok_or_else(|| at.reject("must end in a terminal filter (tcp_proxy or http_connection_manager)"))?;
     Ok((rbac.into(), terminal))
 }
 

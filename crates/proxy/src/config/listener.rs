@@ -10,6 +10,7 @@ use envoy::envoy::config::listener::v3::listener::{ConnectionBalanceConfig, Drai
 use envoy::envoy::config::listener::v3::listener_filter::ConfigType;
 use envoy::envoy::config::listener::v3::listener_filter_chain_match_predicate::Rule;
 use envoy::envoy::config::listener::v3::{self, ListenerFilterChainMatchPredicate};
+use envoy::envoy::extensions::filters::listener::http_inspector::v3 as wire;
 use envoy::envoy::extensions::filters::listener::original_dst::v3::OriginalDst;
 use envoy::envoy::extensions::filters::listener::tls_inspector::v3 as inspector;
 use prost_types::Any;
@@ -49,6 +50,8 @@ pub struct Listener {
     pub original_dst: bool,
     /// Reads the ClientHello before a chain is chosen.
     pub tls_inspector: Option<TlsInspector>,
+    /// Reads the beginning of what is not TLS before a chain is chosen.
+    pub http_inspector: Option<HttpInspector>,
     /// How long the listener filters may take; `None` is for ever.
     pub listener_filters_timeout: Option<Duration>,
     /// Whether the connection goes on when they took too long; otherwise it is closed.
@@ -98,6 +101,13 @@ pub struct TlsInspector {
     pub max_client_hello: usize,
     /// Whether a connection with a malformed ClientHello is closed; otherwise it counts as not TLS.
     pub close_on_error: bool,
+    /// Original destination ports on which it does not run.
+    pub disabled: Option<PortPredicate>,
+}
+
+/// The listener filter that learns from the first bytes whether HTTP is spoken, and which.
+#[derive(Debug, Clone, PartialEq)]
+pub struct HttpInspector {
     /// Original destination ports on which it does not run.
     pub disabled: Option<PortPredicate>,
 }
@@ -199,6 +209,7 @@ impl TryFrom<v3::Listener> for Listener {
             direction,
             original_dst: filters.original_dst || use_original_dst == Some(true),
             tls_inspector: filters.tls_inspector,
+            http_inspector: filters.http_inspector,
             listener_filters_timeout: timeout.timeout(listener_filters_timeout, Some(LISTENER_FILTERS_TIMEOUT))?,
             continue_on_timeout: continue_on_listener_filters_timeout,
             buffer_limit: per_connection_buffer_limit_bytes.unwrap_or(BUFFER_LIMIT),
@@ -254,6 +265,7 @@ fn balanced(at: &Path<'_>, message: Option<ConnectionBalanceConfig>) -> Checked<
 struct ListenerFilters {
     original_dst: bool,
     tls_inspector: Option<TlsInspector>,
+    http_inspector: Option<HttpInspector>,
 }
 
 impl ListenerFilters {
@@ -287,6 +299,12 @@ impl ListenerFilters {
             "type.googleapis.com/envoy.extensions.filters.listener.tls_inspector.v3.TlsInspector" => {
                 if self.tls_inspector.replace(tls_inspector(at, at.decode(any)?, disabled)?).is_some() {
                     return Err(at.reject("there is a tls_inspector already"));
+                }
+            }
+            "type.googleapis.com/envoy.extensions.filters.listener.http_inspector.v3.HttpInspector" => {
+                let wire::HttpInspector {} = at.decode(any)?;
+                if self.http_inspector.replace(HttpInspector { disabled }).is_some() {
+                    return Err(at.reject("there is an http_inspector already"));
                 }
             }
             _ => return Err(at.unknown_type(any)),

@@ -33,7 +33,9 @@ pub struct RbacFilter {
 pub(super) fn from_message(at: &Path<'_>, message: filter::Rbac) -> Checked<RbacFilter> {
     fields!(at, message => filter::Rbac { rules, shadow_rules, shadow_rules_stat_prefix, stat_prefix, enforcement_type }
         refuse { matcher, shadow_matcher, delay_deny });
-    let convert = |name: &str, message: Option<v3::Rbac>| message.map(|m| rules_from(&at.field(name), m)).transpose();
+    let convert = |name: &str, message: Option<v3::Rbac>| {
+        message.map(|m| rules_from(&at.field(name), m, Layer::Connection)).transpose()
+    };
     Ok(RbacFilter {
         stat_prefix: stat_prefix.into(),
         shadow_stat_prefix: shadow_rules_stat_prefix.into(),
@@ -44,17 +46,26 @@ pub(super) fn from_message(at: &Path<'_>, message: filter::Rbac) -> Checked<Rbac
     })
 }
 
-fn rules_from(at: &Path<'_>, message: v3::Rbac) -> Checked<Rules> {
+/// What rules are about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Layer {
+    /// Connections.
+    Connection,
+    /// Requests of HTTP.
+    Request,
+}
+
+pub(super) fn rules_from(at: &Path<'_>, message: v3::Rbac, layer: Layer) -> Checked<Rules> {
     fields!(at, message => v3::Rbac { action, policies } refuse { audit_logging_options });
     let action = match at.field("action").enumeration(action)? {
         WireAction::Allow => Action::Allow,
         WireAction::Deny => Action::Deny,
         WireAction::Log => Action::Log,
     };
-    Ok(Rules { action, policies: policies_from(&at.field("policies"), policies)? })
+    Ok(Rules { action, policies: policies_from(&at.field("policies"), policies, layer)? })
 }
 
-fn policies_from(at: &Path<'_>, messages: BTreeMap<String, v3::Policy>) -> Checked<Box<[Policy]>> {
+fn policies_from(at: &Path<'_>, messages: BTreeMap<String, v3::Policy>, layer: Layer) -> Checked<Box<[Policy]>> {
     let convert = |(name, message): (String, v3::Policy)| {
         let at = at.key(&name);
         fields!(at, message => v3::Policy { permissions, principals }
@@ -64,8 +75,8 @@ fn policies_from(at: &Path<'_>, messages: BTreeMap<String, v3::Policy>) -> Check
             return Err(at.reject("permissions and principals must not be empty"));
         }
         Ok(Policy {
-            permission: Expression::OneOf(each(&permissions_at, permissions, permission)?),
-            principal: Expression::OneOf(each(&principals_at, principals, principal)?),
+            permission: Expression::OneOf(each(&permissions_at, permissions, permission, layer)?),
+            principal: Expression::OneOf(each(&principals_at, principals, principal, layer)?),
             name: name.as_str().into(),
         })
     };
@@ -76,9 +87,10 @@ fn policies_from(at: &Path<'_>, messages: BTreeMap<String, v3::Policy>) -> Check
 fn each<M, T>(
     at: &Path<'_>,
     messages: Vec<M>,
-    convert: fn(&Path<'_>, M) -> Checked<Expression<T>>,
+    convert: fn(&Path<'_>, M, Layer) -> Checked<Expression<T>>,
+    layer: Layer,
 ) -> Checked<Box<[Expression<T>]>> {
-    messages.into_iter().enumerate().map(|(i, message)| convert(&at.index(i), message)).collect()
+    messages.into_iter().enumerate().map(|(i, message)| convert(&at.index(i), message, layer)).collect()
 }
 
 /// The one value that `any` has.
@@ -86,13 +98,17 @@ fn any<T>(at: &Path<'_>, value: bool) -> Checked<Expression<T>> {
     if value { Ok(Expression::Always) } else { Err(at.field("any").reject("must be true")) }
 }
 
-fn permission(at: &Path<'_>, message: v3::Permission) -> Checked<Expression<Permission>> {
+fn permission(at: &Path<'_>, message: v3::Permission, layer: Layer) -> Checked<Expression<Permission>> {
     let http = |name: &str| Err(at.field(name).reject("is only known of HTTP requests, not of connections"));
     let unsupported = |name: &str| Err(at.field(name).reject("is not supported"));
     Ok(match at.required(message.rule)? {
-        Rule::AndRules(set) => Expression::All(each(&at.field("and_rules").field("rules"), set.rules, permission)?),
-        Rule::OrRules(set) => Expression::OneOf(each(&at.field("or_rules").field("rules"), set.rules, permission)?),
-        Rule::NotRule(rule) => Expression::Not(Box::new(permission(&at.field("not_rule"), *rule)?)),
+        Rule::AndRules(set) => {
+            Expression::All(each(&at.field("and_rules").field("rules"), set.rules, permission, layer)?)
+        }
+        Rule::OrRules(set) => {
+            Expression::OneOf(each(&at.field("or_rules").field("rules"), set.rules, permission, layer)?)
+        }
+        Rule::NotRule(rule) => Expression::Not(Box::new(permission(&at.field("not_rule"), *rule, layer)?)),
         Rule::Any(value) => any(at, value)?,
         Rule::DestinationIp(range) => {
             Expression::Is(Permission::DestinationIp(prefix(&at.field("destination_ip"), range)?))
@@ -122,14 +138,14 @@ fn permission(at: &Path<'_>, message: v3::Permission) -> Checked<Expression<Perm
     })
 }
 
-fn principal(at: &Path<'_>, message: v3::Principal) -> Checked<Expression<Principal>> {
+fn principal(at: &Path<'_>, message: v3::Principal, layer: Layer) -> Checked<Expression<Principal>> {
     let http = |name: &str| Err(at.field(name).reject("is only known of HTTP requests, not of connections"));
     let unsupported = |name: &str| Err(at.field(name).reject("is not supported"));
     let source = |name: &str, range| Ok(Expression::Is(Principal::Source(prefix(&at.field(name), range)?)));
     Ok(match at.required(message.identifier)? {
-        Identifier::AndIds(set) => Expression::All(each(&at.field("and_ids").field("ids"), set.ids, principal)?),
-        Identifier::OrIds(set) => Expression::OneOf(each(&at.field("or_ids").field("ids"), set.ids, principal)?),
-        Identifier::NotId(id) => Expression::Not(Box::new(principal(&at.field("not_id"), *id)?)),
+        Identifier::AndIds(set) => Expression::All(each(&at.field("and_ids").field("ids"), set.ids, principal, layer)?),
+        Identifier::OrIds(set) => Expression::OneOf(each(&at.field("or_ids").field("ids"), set.ids, principal, layer)?),
+        Identifier::NotId(id) => Expression::Not(Box::new(principal(&at.field("not_id"), *id, layer)?)),
         Identifier::Any(value) => any(at, value)?,
         Identifier::Authenticated(Authenticated { principal_name }) => {
             let at = at.field("authenticated");

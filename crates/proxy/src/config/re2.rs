@@ -11,9 +11,16 @@ const SIZE_LIMIT: usize = 1 << 20;
 
 /// Compiles an expression that must match the whole text. The error is a clause.
 pub(super) fn compile(expression: &str) -> Result<Regex, String> {
-    let translated = translate(expression)?;
-    let anchored = format!(r"\A(?:{translated})\z");
-    RegexBuilder::new(&anchored)
+    build(&format!(r"\A(?:{})\z", translate(expression)?))
+}
+
+/// Compiles an expression that may match a part of a text. The error is a clause.
+pub(super) fn compile_part(expression: &str) -> Result<Regex, String> {
+    build(&translate(expression)?)
+}
+
+fn build(translated: &str) -> Result<Regex, String> {
+    RegexBuilder::new(translated)
         .size_limit(SIZE_LIMIT)
         .build()
         .map_err(|e| format!("is not a usable regular expression: {e}"))

@@ -36,8 +36,12 @@ impl StringMatch {
 
     /// Whether `text` matches.
     pub fn matches(&self, text: &str) -> bool {
+        self.matches_bytes(text.as_bytes())
+    }
+
+    /// Whether a text matches that need not be UTF-8; if it is not, no regular expression does.
+    pub fn matches_bytes(&self, bytes: &[u8]) -> bool {
         let same = |a: &[u8], b: &[u8]| if self.ignore_case { a.eq_ignore_ascii_case(b) } else { a == b };
-        let bytes = text.as_bytes();
         match &self.pattern {
             Pattern::Exact(whole) => same(bytes, whole.as_bytes()),
             Pattern::Prefix(prefix) => bytes.get(..prefix.len()).is_some_and(|start| same(start, prefix.as_bytes())),
@@ -46,7 +50,7 @@ impl StringMatch {
                 start.and_then(|s| bytes.get(s..)).is_some_and(|end| same(end, suffix.as_bytes()))
             }
             Pattern::Contains(part) => bytes.windows(part.len()).any(|window| same(window, part.as_bytes())),
-            Pattern::Regex(regex) => regex.is_match(text),
+            Pattern::Regex(regex) => std::str::from_utf8(bytes).is_ok_and(|text| regex.is_match(text)),
         }
     }
 
@@ -77,11 +81,18 @@ impl StringMatch {
     }
 }
 
-fn safe_regex(at: &Path<'_>, message: v3::RegexMatcher) -> Checked<Regex> {
+/// An expression that must match the whole text.
+pub(super) fn safe_regex(at: &Path<'_>, message: v3::RegexMatcher) -> Checked<Regex> {
+    let text = regex_text(at, message)?;
+    re2::compile(&text).map_err(|reason| at.field("regex").reject(reason))
+}
+
+/// The text of an expression.
+pub(super) fn regex_text(at: &Path<'_>, message: v3::RegexMatcher) -> Checked<String> {
     fields!(at, message => v3::RegexMatcher { regex, engine_type });
     if let Some(EngineType::GoogleRe2(GoogleRe2 { max_program_size: Some(_) })) = engine_type {
         return Err(at.field("google_re2").field("max_program_size").reject("is not supported"));
     }
-    let at = at.field("regex");
-    re2::compile(at.named(&regex)?).map_err(|reason| at.reject(reason))
+    at.field("regex").named(&regex)?;
+    Ok(regex)
 }

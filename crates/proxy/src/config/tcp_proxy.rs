@@ -13,6 +13,7 @@ use envoy::envoy::r#type::v3::hash_policy::PolicySpecifier;
 
 use super::access_log::{self, AccessLog};
 use super::field::{Checked, Path, fields};
+use super::weighted::{Unweighable, Weighted};
 
 /// How long a connection may be silent in both directions if the filter does not say (Envoy 1.40).
 const IDLE_TIMEOUT: Duration = Duration::from_secs(3600);
@@ -40,14 +41,7 @@ pub enum ClusterChoice {
     /// To one cluster.
     Single(Arc<str>),
     /// To one of several, by weight.
-    Weighted(WeightedClusters),
-}
-
-/// Clusters with weights whose sum is not zero and fits in 32 bits.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct WeightedClusters {
-    /// Cluster and upper bound of its share: the sum of the weights up to and including its own.
-    bounds: Box<[(Arc<str>, u32)]>,
+    Weighted(Weighted<Arc<str>>),
 }
 
 impl ClusterChoice {
@@ -65,21 +59,7 @@ impl ClusterChoice {
             ClusterChoice::Single(name) => (Some((name, 1)), None),
             ClusterChoice::Weighted(weighted) => (None, Some(weighted)),
         };
-        single.into_iter().chain(weighted.into_iter().flat_map(WeightedClusters::iter))
-    }
-}
-
-impl WeightedClusters {
-    fn pick(&self, random: u64) -> &Arc<str> {
-        let total = self.bounds.last().map_or(1, |(_, bound)| u64::from(*bound)).max(1);
-        let value = random % total;
-        let chosen = self.bounds.partition_point(|(_, bound)| u64::from(*bound) <= value);
-        &self.bounds.get(chosen).expect("a value below the last bound is below one of them").0
-    }
-
-    fn iter(&self) -> impl Iterator<Item = (&Arc<str>, u32)> {
-        let before = std::iter::once(0).chain(self.bounds.iter().map(|(_, bound)| *bound));
-        self.bounds.iter().zip(before).map(|((name, bound), before)| (name, bound - before))
+        single.into_iter().chain(weighted.into_iter().flat_map(Weighted::iter))
     }
 }
 
@@ -145,21 +125,20 @@ fn source_hash(at: &Path<'_>, policies: &[HashPolicy]) -> Checked<()> {
     }
 }
 
-fn weights(at: &Path<'_>, message: WeightedCluster) -> Checked<WeightedClusters> {
+fn weights(at: &Path<'_>, message: WeightedCluster) -> Checked<Weighted<Arc<str>>> {
     let at = at.field("clusters");
-    let mut total = 0_u32;
-    let mut bounds = Vec::with_capacity(message.clusters.len());
-    for (i, cluster) in message.clusters.into_iter().enumerate() {
+    let cluster = |(i, cluster): (usize, ClusterWeight)| {
         let at = at.index(i);
         fields!(at, cluster => ClusterWeight { name, weight } refuse { metadata_match });
         if weight == 0 {
             return Err(at.field("weight").reject("must be at least 1"));
         }
-        total = total.checked_add(weight).ok_or_else(|| at.field("weight").reject("the weights add up to too much"))?;
-        bounds.push((at.field("name").named(&name)?.into(), total));
-    }
-    if bounds.is_empty() {
-        return Err(at.reject("must not be empty"));
-    }
-    Ok(WeightedClusters { bounds: bounds.into() })
+        Ok((at.field("name").named(&name)?.into(), weight))
+    };
+    let clusters: Vec<(Arc<str>, u32)> =
+        message.clusters.into_iter().enumerate().map(cluster).collect::<Checked<_>>()?;
+    Weighted::new(clusters).map_err(|e| match e {
+        Unweighable::Nothing => at.reject("must not be empty"),
+        Unweighable::TooMuch(i) => at.index(i).field("weight").reject("the weights add up to too much"),
+    })
 }

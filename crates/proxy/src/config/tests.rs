@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use envoy::TypeUrl;
 
-use crate::config::{ClusterChoice, Discovery, DnsFamily, LoadBalancer, Socket};
+use crate::config::{ClusterChoice, Discovery, DnsFamily, FilterChain, LoadBalancer, Socket, TcpProxy, Terminal};
 use crate::tests::{accept, certificate, certificate_secret, refuse};
 use crate::{Offered, Snapshot, Update};
 
@@ -35,6 +35,11 @@ fn policy(permission: &str, principal: &str) -> String {
 
 fn cluster(fields: &str) -> String {
     format!("name: c\n{fields}\n")
+}
+
+fn tcp(chain: &FilterChain) -> &TcpProxy {
+    let Terminal::Tcp(proxy) = &chain.terminal else { panic!("it ends in the TCP proxy") };
+    proxy
 }
 
 #[track_caller]
@@ -78,7 +83,7 @@ fn a_refused_listener_names_the_path_of_the_field() {
         ),
         (
             chain("name: x").replace(TCP_PROXY, ""),
-            "filter_chains[0].filters: must end in a terminal filter (tcp_proxy)",
+            "filter_chains[0].filters: must end in a terminal filter (tcp_proxy or http_connection_manager)",
         ),
         (
             chain("name: x").replace(TCP_PROXY, &format!("{TCP_PROXY}, {TCP_PROXY}")),
@@ -256,7 +261,7 @@ fn what_the_configuration_leaves_open_is_as_in_envoy() {
     assert!(matches!(&cluster.discovery, Discovery::Static(e) if e.endpoints().count() == 0));
     let snapshot = accept(&snapshot, TypeUrl::Listener, &chain("name: x"));
     let listener = snapshot.listener("l").unwrap();
-    let proxy = &listener.chains[0].tcp_proxy;
+    let proxy = tcp(&listener.chains[0]);
     assert_eq!(listener.listener_filters_timeout, Some(Duration::from_secs(15)));
     assert_eq!(proxy.idle_timeout, Some(Duration::from_secs(3600)));
     assert_eq!(proxy.max_connect_attempts.get(), 1);
@@ -269,14 +274,14 @@ fn a_time_out_of_zero_is_none() {
     let snapshot = accept(&Snapshot::default(), TypeUrl::Listener, &yaml);
     let listener = snapshot.listener("l").unwrap();
     assert_eq!(listener.listener_filters_timeout, None);
-    assert_eq!(listener.chains[0].tcp_proxy.idle_timeout, None);
+    assert_eq!(tcp(&listener.chains[0]).idle_timeout, None);
 }
 
 #[test]
 fn weights_share_the_random_numbers_exactly() {
     let yaml = tcp_proxy("weighted_clusters: {clusters: [{name: a, weight: 1}, {name: b, weight: 3}]}");
     let snapshot = accept(&Snapshot::default(), TypeUrl::Listener, &yaml);
-    let choice = &snapshot.listener("l").unwrap().chains[0].tcp_proxy.cluster;
+    let choice = &tcp(&snapshot.listener("l").unwrap().chains[0]).cluster;
     let picked: Vec<&str> = (0..8).map(|random| &**choice.pick(random)).collect();
     assert_eq!(picked, ["a", "b", "b", "b", "a", "b", "b", "b"]);
     let weights: Vec<_> = choice.clusters().map(|(name, weight)| (&**name, weight)).collect();

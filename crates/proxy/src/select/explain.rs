@@ -26,6 +26,7 @@ impl fmt::Display for Selection<'_> {
             Outcome::Denied(verdict) => write!(f, ", and denied because {}.", Reason(verdict)),
             Outcome::NoCluster(name) => write!(f, ", and closed: there is no cluster {name:?}."),
             Outcome::NoEndpoint(cluster) => write!(f, ", and closed: cluster {:?} has no endpoint.", cluster.name),
+            Outcome::Http(_) => f.write_str(", and carries requests of HTTP."),
             Outcome::Proxied { cluster, targets } => {
                 write!(f, ", and goes to cluster {:?} at ", cluster.name)?;
                 for (i, target) in targets.iter().enumerate() {

@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::access_log::Flag;
+use crate::config::http::HttpConnectionManager;
 use crate::config::{Cluster, EndpointAddress, Socket};
 use crate::rbac::Verdict;
 
@@ -22,6 +23,8 @@ pub enum Outcome<'s> {
     NoCluster(&'s Arc<str>),
     /// Its cluster has no endpoint.
     NoEndpoint(&'s Arc<Cluster>),
+    /// It carries requests of HTTP, each of which has a fate of its own.
+    Http(&'s Arc<HttpConnectionManager>),
     /// It is proxied.
     Proxied {
         /// Its cluster.
@@ -84,7 +87,11 @@ impl Outcome<'_> {
             Outcome::NoChain => Some(Flag::NoRouteFound),
             Outcome::NoCluster(_) => Some(Flag::NoClusterFound),
             Outcome::NoEndpoint(_) => Some(Flag::NoHealthyUpstream),
-            Outcome::NoListener | Outcome::TlsRefused(_) | Outcome::Denied(_) | Outcome::Proxied { .. } => None,
+            Outcome::NoListener
+            | Outcome::TlsRefused(_)
+            | Outcome::Denied(_)
+            | Outcome::Http(_)
+            | Outcome::Proxied { .. } => None,
         }
     }
 }

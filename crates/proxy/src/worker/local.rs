@@ -87,7 +87,7 @@ impl Current {
             (metrics.rbac.of(&filter.stat_prefix), metrics.rbac.of(shadow))
         });
         LocalChain {
-            stats: metrics.tcp.of(&config.tcp_proxy.stat_prefix),
+            stats: metrics.tcp.of(config.terminal.stat_prefix()),
             rbac: rbac.collect(),
             server: config.tls.as_ref().and_then(|tls| self.prepared.server(tls)).cloned(),
             closed: worker.lease(&listener.config.name, config.fingerprint),

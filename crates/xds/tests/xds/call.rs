@@ -131,6 +131,7 @@ fn outcome(selection: &Selection<'_>) -> String {
         Outcome::NoListener => "no listener".to_owned(),
         Outcome::NoChain => "no chain".to_owned(),
         Outcome::TlsRefused(refusal) => format!("tls: {refusal}"),
+        Outcome::Http(connections) => format!("HTTP {}", connections.stat_prefix),
         Outcome::Denied(verdict) => format!("denied by {}", verdict.policy.map_or("none", |p| p)),
         Outcome::NoCluster(name) => format!("no cluster {name}"),
         Outcome::NoEndpoint(cluster) => format!("no endpoint in {}", cluster.name),

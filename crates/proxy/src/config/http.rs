@@ -1,0 +1,52 @@
+//! What an HTTP proxy needs: the connection manager, route tables, and how clusters are spoken to.
+
+mod action;
+mod client_certificate;
+mod connection_manager;
+mod connection_options;
+mod cors;
+mod field;
+mod filter;
+mod hash_policy;
+mod header;
+mod mirror;
+mod protocol;
+mod rbac;
+mod redirect;
+mod regex_rewrite;
+mod retry;
+mod route;
+mod route_match;
+mod route_table;
+mod tracing;
+mod upgrade;
+mod upstream;
+mod virtual_host;
+
+pub use action::{
+    Action, ClusterSource, Destination, DirectResponse, HostRewrite, PathRewrite, RouteAction, RouteTimeouts,
+};
+pub use client_certificate::{CertificateDetails, ClientCertificate, ForwardClientCertificate};
+pub use connection_manager::{
+    Codec, EscapedSlashes, HttpConnectionManager, PathNormalization, RemoteAddress, RequestId, RouteSource,
+    ServerHeader, StripPort, Timeouts,
+};
+pub use connection_options::{ConnectionOptions, Underscores};
+pub use cors::CorsPolicy;
+pub use field::Field;
+pub use filter::{HttpFilter, NamedFilter, Override, Overrides, Router};
+pub use hash_policy::{HashCookie, HashOn, HashPolicy};
+pub use header::{Append, HeaderAddition, HeaderMutations, HeaderText};
+pub use mirror::Mirror;
+pub use protocol::{Http1Options, Http2Options};
+pub use rbac::HttpRbac;
+pub use redirect::{Redirect, RedirectPath};
+pub use regex_rewrite::RegexRewrite;
+pub use retry::{RetryOn, RetryPolicy};
+pub use route::{Decorator, Route};
+pub use route_match::{HeaderMatch, HeaderTest, PathMatch, QueryMatch, QueryTest, RouteMatch, TlsMatch};
+pub use route_table::RouteTable;
+pub use tracing::{Collector, CustomTag, TagSource, Tracing};
+pub use upgrade::{Upgrade, Upgrades};
+pub use upstream::{HttpProtocolOptions, UpstreamProtocol};
+pub use virtual_host::{Domain, RequireTls, VirtualHost};
