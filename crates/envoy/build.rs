@@ -56,6 +56,58 @@ const ROOTS: &[&str] = &[
     "istio/v1/auth/certificate.proto",
 ];
 
+/// Messages that only users write, to be put into configurations of their proxies: they are described, but get no types.
+const DESCRIBED: &[&str] = &[
+    "envoy/extensions/access_loggers/grpc/v3/als.proto",
+    "envoy/extensions/access_loggers/open_telemetry/v3/logs_service.proto",
+    "envoy/extensions/clusters/aggregate/v3/cluster.proto",
+    "envoy/extensions/clusters/dynamic_forward_proxy/v3/cluster.proto",
+    "envoy/extensions/compression/brotli/compressor/v3/brotli.proto",
+    "envoy/extensions/compression/gzip/compressor/v3/gzip.proto",
+    "envoy/extensions/filters/http/adaptive_concurrency/v3/adaptive_concurrency.proto",
+    "envoy/extensions/filters/http/admission_control/v3/admission_control.proto",
+    "envoy/extensions/filters/http/bandwidth_limit/v3/bandwidth_limit.proto",
+    "envoy/extensions/filters/http/basic_auth/v3/basic_auth.proto",
+    "envoy/extensions/filters/http/buffer/v3/buffer.proto",
+    "envoy/extensions/filters/http/compressor/v3/compressor.proto",
+    "envoy/extensions/filters/http/csrf/v3/csrf.proto",
+    "envoy/extensions/filters/http/dynamic_forward_proxy/v3/dynamic_forward_proxy.proto",
+    "envoy/extensions/filters/http/ext_proc/v3/ext_proc.proto",
+    "envoy/extensions/filters/http/grpc_http1_bridge/v3/config.proto",
+    "envoy/extensions/filters/http/grpc_json_transcoder/v3/transcoder.proto",
+    "envoy/extensions/filters/http/grpc_web/v3/grpc_web.proto",
+    "envoy/extensions/filters/http/header_mutation/v3/header_mutation.proto",
+    "envoy/extensions/filters/http/header_to_metadata/v3/header_to_metadata.proto",
+    "envoy/extensions/filters/http/health_check/v3/health_check.proto",
+    "envoy/extensions/filters/http/ip_tagging/v3/ip_tagging.proto",
+    "envoy/extensions/filters/http/local_ratelimit/v3/local_rate_limit.proto",
+    "envoy/extensions/filters/http/lua/v3/lua.proto",
+    "envoy/extensions/filters/http/oauth2/v3/oauth.proto",
+    "envoy/extensions/filters/http/on_demand/v3/on_demand.proto",
+    "envoy/extensions/filters/http/original_src/v3/original_src.proto",
+    "envoy/extensions/filters/http/ratelimit/v3/rate_limit.proto",
+    "envoy/extensions/filters/http/set_metadata/v3/set_metadata.proto",
+    "envoy/extensions/filters/http/stateful_session/v3/stateful_session.proto",
+    "envoy/extensions/filters/http/tap/v3/tap.proto",
+    "envoy/extensions/filters/http/wasm/v3/wasm.proto",
+    "envoy/extensions/filters/listener/original_src/v3/original_src.proto",
+    "envoy/extensions/filters/listener/proxy_protocol/v3/proxy_protocol.proto",
+    "envoy/extensions/filters/network/connection_limit/v3/connection_limit.proto",
+    "envoy/extensions/filters/network/direct_response/v3/config.proto",
+    "envoy/extensions/filters/network/echo/v3/echo.proto",
+    "envoy/extensions/filters/network/ext_authz/v3/ext_authz.proto",
+    "envoy/extensions/filters/network/local_ratelimit/v3/local_rate_limit.proto",
+    "envoy/extensions/filters/network/mongo_proxy/v3/mongo_proxy.proto",
+    "envoy/extensions/filters/network/ratelimit/v3/rate_limit.proto",
+    "envoy/extensions/filters/network/redis_proxy/v3/redis_proxy.proto",
+    "envoy/extensions/filters/network/set_filter_state/v3/set_filter_state.proto",
+    "envoy/extensions/filters/network/sni_cluster/v3/sni_cluster.proto",
+    "envoy/extensions/filters/network/wasm/v3/wasm.proto",
+    "envoy/extensions/http/stateful_session/cookie/v3/cookie.proto",
+    "envoy/extensions/http/stateful_session/header/v3/header.proto",
+    "envoy/extensions/transport_sockets/proxy_protocol/v3/upstream_proxy_protocol.proto",
+];
+
 /// The tree of those that are in this repository.
 const OWN: &str = "proto";
 
@@ -81,7 +133,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     let own = Path::new(OWN);
     let descriptors =
         protox::Compiler::new([&*sources, own])?.include_imports(true).open_files(ROOTS)?.file_descriptor_set();
-    fs::write(out.join("descriptors.bin"), prost::Message::encode_to_vec(&descriptors))?;
+    let described: Vec<&str> = ROOTS.iter().chain(DESCRIBED).copied().collect();
+    let all =
+        protox::Compiler::new([&*sources, own])?.include_imports(true).open_files(described)?.file_descriptor_set();
+    fs::write(out.join("descriptors.bin"), prost::Message::encode_to_vec(&all))?;
     tonic_prost_build::configure()
         .btree_map(".")
         .include_file("envoy.rs")

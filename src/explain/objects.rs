@@ -5,7 +5,7 @@ use kube::core::{ApiResource, GroupVersionKind};
 use xds::Objects;
 
 /// What of a cluster decides about connections. Kinds that the cluster does not serve have no objects.
-const KINDS: [(&str, &str, &str, &str); 11] = [
+const KINDS: [(&str, &str, &str, &str); 20] = [
     ("", "v1", "Node", "nodes"),
     ("", "v1", "Pod", "pods"),
     ("", "v1", "Service", "services"),
@@ -17,6 +17,15 @@ const KINDS: [(&str, &str, &str, &str); 11] = [
     ("networking.istio.io", "v1", "WorkloadEntry", "workloadentries"),
     ("security.istio.io", "v1", "AuthorizationPolicy", "authorizationpolicies"),
     ("security.istio.io", "v1", "PeerAuthentication", "peerauthentications"),
+    ("security.istio.io", "v1", "RequestAuthentication", "requestauthentications"),
+    ("telemetry.istio.io", "v1", "Telemetry", "telemetries"),
+    ("networking.istio.io", "v1alpha3", "EnvoyFilter", "envoyfilters"),
+    ("rbac.istio.io", "v1alpha1", "ServiceRole", "serviceroles"),
+    ("rbac.istio.io", "v1alpha1", "ServiceRoleBinding", "servicerolebindings"),
+    ("rbac.istio.io", "v1alpha1", "RbacConfig", "rbacconfigs"),
+    ("rbac.istio.io", "v1alpha1", "ClusterRbacConfig", "clusterrbacconfigs"),
+    ("authentication.istio.io", "v1alpha1", "Policy", "policies"),
+    ("authentication.istio.io", "v1alpha1", "MeshPolicy", "meshpolicies"),
 ];
 
 /// Where the mesh's configuration is.

@@ -1,6 +1,6 @@
 //! Access logs.
 
-use api::istio::MeshConfig;
+use api::istio::{LogFormat, MeshConfig};
 use envoy::envoy::config::accesslog::v3::access_log::ConfigType;
 use envoy::envoy::config::accesslog::v3::access_log_filter::FilterSpecifier;
 use envoy::envoy::config::accesslog::v3::{AccessLog, AccessLogFilter, ResponseFlagFilter};
@@ -9,7 +9,7 @@ use envoy::envoy::config::core::v3::{DataSource, SubstitutionFormatString, data_
 use envoy::envoy::extensions::access_loggers::file::v3::FileAccessLog;
 use envoy::envoy::extensions::access_loggers::file::v3::file_access_log::AccessLogFormat;
 use prost_types::Struct;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::wire;
 
@@ -51,55 +51,73 @@ const JSON: &[(&str, &str)] = &[
 
 /// The logs of connections that a chain takes.
 pub(crate) fn connections(mesh: &MeshConfig) -> Vec<AccessLog> {
-    log(mesh, None).into_iter().collect()
+    log(mesh).into_iter().collect()
 }
 
 /// The logs of connections that no chain of a listener takes.
 pub(crate) fn refused(mesh: &MeshConfig) -> Vec<AccessLog> {
+    log(mesh).map(of_refused).into_iter().collect()
+}
+
+/// A log of connections that no chain takes.
+pub(crate) fn of_refused(log: AccessLog) -> AccessLog {
     let filter = FilterSpecifier::ResponseFlagFilter(ResponseFlagFilter { flags: vec!["NR".to_owned()] });
-    log(mesh, Some(AccessLogFilter { filter_specifier: Some(filter) })).into_iter().collect()
+    AccessLog { filter: Some(AccessLogFilter { filter_specifier: Some(filter) }), ..log }
 }
 
-fn log(mesh: &MeshConfig, filter: Option<AccessLogFilter>) -> Option<AccessLog> {
-    if mesh.access_log_file.is_empty() {
-        return None;
-    }
-    let format = SubstitutionFormatString { format: Some(format(mesh)), ..SubstitutionFormatString::default() };
-    let file = FileAccessLog {
-        path: mesh.access_log_file.clone(),
-        access_log_format: Some(AccessLogFormat::LogFormat(format)),
-    };
-    Some(AccessLog {
+/// The mesh's own log, if it has one.
+pub(crate) fn log(mesh: &MeshConfig) -> Option<AccessLog> {
+    let file = mesh.access_log_file.as_str();
+    (!file.is_empty()).then(|| self::file(file, format(mesh)))
+}
+
+/// A log in a file.
+pub(crate) fn file(path: &str, format: Format) -> AccessLog {
+    let format = SubstitutionFormatString { format: Some(format), ..SubstitutionFormatString::default() };
+    let file = FileAccessLog { path: path.to_owned(), access_log_format: Some(AccessLogFormat::LogFormat(format)) };
+    let config = wire::any("envoy.extensions.access_loggers.file.v3.FileAccessLog", &file);
+    AccessLog {
         name: "envoy.access_loggers.file".to_owned(),
-        filter,
-        config_type: Some(ConfigType::TypedConfig(wire::any(
-            "envoy.extensions.access_loggers.file.v3.FileAccessLog",
-            &file,
-        ))),
-    })
+        filter: None,
+        config_type: Some(ConfigType::TypedConfig(config)),
+    }
 }
 
-fn format(mesh: &MeshConfig) -> Format {
+/// How the mesh's entries look.
+pub(crate) fn format(mesh: &MeshConfig) -> Format {
     let own = mesh.access_log_format.as_str();
     if mesh.access_log_encoding == "JSON" {
         return Format::JsonFormat(own_fields(own).unwrap_or_else(|| Struct {
             fields: JSON.iter().map(|(name, value)| ((*name).to_owned(), wire::text(*value))).collect(),
         }));
     }
-    let text = match own {
-        "" => TEXT.to_owned(),
-        own if own.ends_with('\n') => own.to_owned(),
-        own => format!("{own}\n"),
-    };
-    Format::TextFormatSource(DataSource { specifier: Some(Specifier::InlineString(text)), ..DataSource::default() })
+    text(if own.is_empty() { TEXT } else { own })
+}
+
+/// How a provider's entries look; if it does not say, as the mesh's.
+pub(crate) fn format_of(mesh: &MeshConfig, own: Option<&LogFormat>) -> Format {
+    match own {
+        Some(LogFormat { labels: Some(labels), .. }) => Format::JsonFormat(fields(labels.clone())),
+        Some(LogFormat { text: own, .. }) if !own.is_empty() => text(own),
+        _ => format(mesh),
+    }
+}
+
+fn text(line: &str) -> Format {
+    let line = if line.ends_with('\n') { line.to_owned() } else { format!("{line}\n") };
+    Format::TextFormatSource(DataSource { specifier: Some(Specifier::InlineString(line)), ..DataSource::default() })
 }
 
 /// The fields of a format that is itself written in JSON.
 fn own_fields(format: &str) -> Option<Struct> {
-    let Ok(Value::Object(fields)) = serde_json::from_str(format) else { return None };
+    let Ok(Value::Object(own)) = serde_json::from_str(format) else { return None };
+    Some(fields(own))
+}
+
+fn fields(own: Map<String, Value>) -> Struct {
     let text = |(name, value): (String, Value)| {
         let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
         (name, wire::text(value))
     };
-    Some(Struct { fields: fields.into_iter().map(text).collect() })
+    Struct { fields: own.into_iter().map(text).collect() }
 }

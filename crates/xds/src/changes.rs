@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use api::NamespacedName;
 use api::istio::{Hostname, MutualTlsMode};
 
 use crate::mesh::{Mesh, Service};
@@ -43,7 +44,14 @@ impl<'m> Changes<'m> {
         let rules = old.destinations.is(&new.destinations)
             || old.destinations.seen_by(class).eq(new.destinations.seen_by(class));
         let routes = || old.routes.is(&new.routes) || old.routes.seen_by(class).eq(new.routes.seen_by(class));
-        if self.is_configured_anew() || sidecar(old) != sidecar(new) || !rules || !routes() {
+        let patched = || old.patches.is(&new.patches) || self.patches_alike(&class.patches);
+        if self.is_configured_anew()
+            || sidecar(old) != sidecar(new)
+            || !rules
+            || !routes()
+            || !patched()
+            || !self.told_alike(&class.telemetries)
+        {
             return Outdated::Everything;
         }
         let mut hosts = BTreeSet::new();
@@ -56,7 +64,12 @@ impl<'m> Changes<'m> {
         }
         let seen = self.encrypted.iter().filter(|host| scope::seen(new, class, host).is_some());
         hosts.extend(seen.map(|host| (*host).clone()));
-        if hosts.is_empty() { Outdated::Nothing } else { Outdated::Clusters(hosts) }
+        match hosts.is_empty() {
+            true => Outdated::Nothing,
+            // What is patched is patched as a whole.
+            false if !class.patches.is_empty() => Outdated::Everything,
+            false => Outdated::Clusters(hosts),
+        }
     }
 
     /// Whether [`crate::inbound`] of a node must be built again.
@@ -71,7 +84,11 @@ impl<'m> Changes<'m> {
             old.authentications.is(&new.authentications)
                 || old.authentications.of(namespace, labels).eq(new.authentications.of(namespace, labels))
         };
-        let same = allowed && accepted() && believed() && old.roles.is(&new.roles);
+        let (were, are) = (old.patches.of(namespace, labels), new.patches.of(namespace, labels));
+        let patched = old.patches.is(&new.patches) || (were == are && self.patches_alike(&are));
+        let (told, tell) = (old.telemetries.of(namespace, labels), new.telemetries.of(namespace, labels));
+        let patched = patched && told == tell && self.told_alike(&tell);
+        let same = allowed && accepted() && believed() && old.roles.is(&new.roles) && patched;
         self.is_configured_anew()
             || !same
             || self.asks_another(node)
@@ -83,6 +100,17 @@ impl<'m> Changes<'m> {
         let sidecar = |mesh: &'m Mesh| mesh.sidecars.of(&node.namespace, &node.labels);
         let asked = filter::asked(self.new, node);
         !asked.is_empty() && (sidecar(self.old) != sidecar(self.new) || asked.iter().any(|h| self.hosts.contains(h)))
+    }
+
+    /// Whether some EnvoyFilters say the same as before.
+    fn patches_alike(&self, names: &[NamespacedName]) -> bool {
+        self.old.patches.named(names).eq(self.new.patches.named(names))
+    }
+
+    /// Whether some Telemetry objects say the same as before.
+    fn told_alike(&self, names: &[NamespacedName]) -> bool {
+        let (old, new) = (&self.old.telemetries, &self.new.telemetries);
+        old.is(new) || old.named(names).eq(new.named(names))
     }
 
     fn is_configured_anew(&self) -> bool {

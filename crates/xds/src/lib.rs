@@ -20,9 +20,11 @@ mod filter;
 mod listener;
 mod mesh;
 mod node;
+mod patch;
 mod policy;
 mod provider;
 mod scope;
+mod telemetry;
 mod tls;
 mod wire;
 
@@ -32,6 +34,8 @@ use api::istio::Hostname;
 use envoy::envoy::config::cluster::v3::Cluster;
 use envoy::envoy::config::endpoint::v3::ClusterLoadAssignment;
 use envoy::envoy::config::listener::v3::Listener;
+
+use patch::Direction;
 
 pub use changes::{Changes, Outdated};
 pub use cluster::BLACK_HOLE;
@@ -73,6 +77,8 @@ pub fn outbound(mesh: &Mesh, class: &OutboundClass) -> Resources {
     let scope = scope::Scope::new(mesh, class, &mut resources.diagnostics);
     cluster::outbound(mesh, class, &scope, &mut resources);
     listener::outbound(mesh, class, &scope, &mut resources);
+    mesh.telemetries.apply(mesh, class, Direction::Outbound, &mut resources);
+    mesh.patches.apply(&class.patches, Direction::Outbound, &mut resources);
     resources
 }
 
@@ -83,6 +89,8 @@ pub fn outbound_of(mesh: &Mesh, class: &OutboundClass, hosts: &BTreeSet<Hostname
     let scope = scope::Scope::of_hosts(mesh, class, hosts);
     cluster::outbound(mesh, class, &scope, &mut resources);
     listener::outbound(mesh, class, &scope, &mut resources);
+    mesh.telemetries.apply(mesh, class, Direction::Outbound, &mut resources);
+    mesh.patches.apply(&class.patches, Direction::Outbound, &mut resources);
     resources
 }
 
@@ -90,5 +98,8 @@ pub fn outbound_of(mesh: &Mesh, class: &OutboundClass, hosts: &BTreeSet<Hostname
 pub fn inbound(mesh: &Mesh, node: &Node) -> Resources {
     let mut resources = Resources::default();
     listener::inbound(mesh, node, &mut resources);
+    let class = mesh.outbound_class(node);
+    mesh.telemetries.apply(mesh, &class, Direction::Inbound, &mut resources);
+    mesh.patches.apply(&class.patches, Direction::Inbound, &mut resources);
     resources
 }

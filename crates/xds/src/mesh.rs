@@ -20,14 +20,19 @@ pub(crate) use protocol::Protocol;
 pub(crate) use service::{Discovery, Endpoint, Port, Service, Services, Target, Visibility};
 pub(crate) use workload::Workloads;
 
+use crate::patch::EnvoyFilters;
 use crate::policy::{
     Authentications, Authorizations, DestinationRules, LegacyPolicy, PeerAuthentications, Routes, ServiceRoles,
     Sidecars, legacy_policies,
 };
+use crate::telemetry::Telemetries;
 use crate::{Code, Diagnostic, InboundClass, Node, ObjectRef, OutboundClass};
 
 /// The domain of Kubernetes' services.
 pub(crate) const DOMAIN: &str = "cluster.local";
+
+/// How many workloads show what an object does.
+const SAMPLE: usize = 10;
 
 /// The objects of one cluster, indexed.
 #[derive(Debug, Clone)]
@@ -39,10 +44,12 @@ pub struct Mesh {
     pub(crate) authorizations: Part<Authorizations>,
     pub(crate) destinations: Part<DestinationRules>,
     legacy_policies: Part<Vec<LegacyPolicy>>,
+    pub(crate) patches: Part<EnvoyFilters>,
     pub(crate) peers: Part<PeerAuthentications>,
     pub(crate) roles: Part<ServiceRoles>,
     pub(crate) routes: Part<Routes>,
     pub(crate) sidecars: Part<Sidecars>,
+    pub(crate) telemetries: Part<Telemetries>,
     /// The keys of labels by which some object tells callers apart.
     label_keys: BTreeSet<String>,
     diagnostics: BTreeSet<Diagnostic>,
@@ -106,6 +113,10 @@ impl Mesh {
             let configs = (&*objects.cluster_rbac_configs, &*objects.rbac_configs);
             ServiceRoles::new(configs, &objects.service_roles, &objects.service_role_bindings, found)
         });
+        let kept = alike_workloads && same(was, objects, |o| &o.envoy_filters);
+        let patches = Part::new(old.map(|o| &o.patches), kept, |_, found| {
+            EnvoyFilters::new(&objects.envoy_filters, &config, &workloads, found)
+        });
         let kept = alike_services && same(was, objects, |o| &o.destination_rules);
         let destinations = Part::new(old.map(|o| &o.destinations), kept, |_, found| {
             DestinationRules::new(&objects.destination_rules, &config, &services, found)
@@ -118,6 +129,10 @@ impl Mesh {
         let sidecars = Part::new(old.map(|o| &o.sidecars), kept, |_, found| {
             Sidecars::new(&objects.sidecars, &config, &workloads, found)
         });
+        let kept = alike_workloads && same(was, objects, |o| &o.telemetries);
+        let telemetries = Part::new(old.map(|o| &o.telemetries), kept, |_, found| {
+            Telemetries::new(&objects.telemetries, &config, &workloads, found)
+        });
         let mut mesh = Mesh {
             label_keys: BTreeSet::new(),
             config,
@@ -127,10 +142,12 @@ impl Mesh {
             authorizations,
             destinations,
             legacy_policies: legacy,
+            patches,
             peers,
             roles,
             routes,
             sidecars,
+            telemetries,
             diagnostics: BTreeSet::new(),
             objects: objects.clone(),
         };
@@ -151,10 +168,12 @@ impl Mesh {
             &self.authorizations.found,
             &self.destinations.found,
             &self.legacy_policies.found,
+            &self.patches.found,
             &self.peers.found,
             &self.roles.found,
             &self.routes.found,
             &self.sidecars.found,
+            &self.telemetries.found,
         ];
         self.diagnostics = parts.into_iter().flat_map(|f| f.iter().cloned()).chain(found).collect();
     }
@@ -178,6 +197,14 @@ impl Mesh {
             labels: workload.labels.clone(),
             locality: workload.locality.clone(),
         })
+    }
+
+    /// A few of the workloads in a namespace (in any, if there is none) that have some labels, to see by them what an
+    /// object does.
+    pub fn sample(&self, selections: &[(Option<String>, Labels)]) -> Vec<Node> {
+        let selected =
+            selections.iter().flat_map(|(namespace, labels)| self.workloads.pods(namespace.as_deref(), labels));
+        selected.filter_map(|name| self.node(name)).take(SAMPLE).collect()
     }
 
     /// The hosts of every service.
@@ -214,12 +241,16 @@ impl Mesh {
 
     /// What decides about the calls of a node; nodes of one class share the result of [`crate::outbound`].
     pub fn outbound_class(&self, node: &Node) -> OutboundClass {
+        let telemetries = self.telemetries.of(&node.namespace, &node.labels);
         let asked = |(key, _): &(&String, &String)| self.label_keys.contains(*key);
         OutboundClass {
             namespace: node.namespace.clone(),
             sidecar: self.sidecars.of(&node.namespace, &node.labels).map(|s| s.name()),
             labels: node.labels.iter().filter(asked).map(|(k, v)| (k.clone(), v.clone())).collect::<Labels>(),
             locality: node.locality.clone(),
+            patches: self.patches.of(&node.namespace, &node.labels),
+            service: self.telemetries.service(&self.config, &telemetries, node),
+            telemetries,
         }
     }
 }

@@ -60,6 +60,12 @@ pub struct OutboundClass {
     /// Only the labels that some object asks for.
     pub(crate) labels: Labels,
     pub(crate) locality: Locality,
+    /// The EnvoyFilters that hold for it, in order.
+    pub(crate) patches: Vec<NamespacedName>,
+    /// The Telemetry objects that hold for it, the widest first.
+    pub(crate) telemetries: Vec<NamespacedName>,
+    /// What its traces call it, where calls are traced.
+    pub(crate) service: String,
 }
 
 /// Everything about a node that decides who may call it and how. Made by [`crate::Mesh::inbound_class`].

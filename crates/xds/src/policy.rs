@@ -27,14 +27,14 @@ use crate::mesh::Workloads;
 use crate::{Code, Diagnostic, ObjectRef};
 
 /// Objects oldest first; of the same second, by name.
-fn by_age<S>(objects: &[Arc<Object<S>>]) -> Vec<&Arc<Object<S>>> {
+pub(crate) fn by_age<S>(objects: &[Arc<Object<S>>]) -> Vec<&Arc<Object<S>>> {
     let mut sorted: Vec<_> = objects.iter().collect();
     sorted.sort_by_key(|o| (&o.metadata.creation_timestamp, &o.metadata.name, &o.metadata.namespace));
     sorted
 }
 
 /// Says so if a selector matches no workload of a namespace, or of any.
-fn check_selector(
+pub(crate) fn check_selector(
     object: &ObjectRef,
     field: &str,
     namespace: Option<&str>,

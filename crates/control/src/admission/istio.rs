@@ -5,12 +5,17 @@
 
 mod authorization_policy;
 mod destination_rule;
+mod envoy_filter;
 mod finding;
 mod gateway;
 mod host;
+mod legacy_authentication;
+mod legacy_rbac;
 mod peer_authentication;
+mod request_authentication;
 mod service_entry;
 mod sidecar;
+mod telemetry;
 mod virtual_service;
 
 use std::sync::Arc;
@@ -26,12 +31,21 @@ pub(super) fn admission() -> Vec<Admission> {
     vec![
         validating::<istio::AuthorizationPolicy>("authorizationpolicies", authorization_policy::check),
         validating::<istio::DestinationRule>("destinationrules", destination_rule::check),
+        validating::<istio::EnvoyFilter>("envoyfilters", envoy_filter::check),
         validating::<istio::Gateway>("gateways", gateway::check),
         validating::<istio::PeerAuthentication>("peerauthentications", peer_authentication::check),
+        validating::<istio::RequestAuthentication>("requestauthentications", request_authentication::check),
         validating::<istio::ServiceEntry>("serviceentries", service_entry::check),
         validating::<istio::Sidecar>("sidecars", sidecar::check),
         validating::<istio::VirtualService>("virtualservices", virtual_service::check),
         validating::<istio::WorkloadEntry>("workloadentries", service_entry::check_workload),
+        validating::<istio::Telemetry>("telemetries", telemetry::check),
+        validating::<istio::ServiceRole>("serviceroles", legacy_rbac::check_role),
+        validating::<istio::ServiceRoleBinding>("servicerolebindings", legacy_rbac::check_binding),
+        validating::<istio::RbacConfig>("rbacconfigs", legacy_rbac::check_config),
+        validating::<istio::ClusterRbacConfig>("clusterrbacconfigs", legacy_rbac::check_cluster_config),
+        validating::<istio::Policy>("policies", legacy_authentication::check),
+        validating::<istio::MeshPolicy>("meshpolicies", legacy_authentication::check_mesh),
         registration("", "configmaps", review_mesh),
     ]
 }

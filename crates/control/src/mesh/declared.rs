@@ -10,24 +10,45 @@ use xds::Objects;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Kind {
     pub(super) group: &'static str,
+    /// The version in which it is read.
+    pub(super) version: &'static str,
     pub(super) name: &'static str,
     pub(super) plural: &'static str,
+    /// Whether its objects are in no namespace.
+    pub(super) of_cluster: bool,
 }
-
-/// The version in which every kind is read.
-pub(super) const VERSION: &str = "v1";
 
 const NETWORKING: &str = "networking.istio.io";
 const SECURITY: &str = "security.istio.io";
+const RBAC: &str = "rbac.istio.io";
+const AUTHENTICATION: &str = "authentication.istio.io";
 
-pub(super) const KINDS: [Kind; 7] = [
-    Kind { group: SECURITY, name: "AuthorizationPolicy", plural: "authorizationpolicies" },
-    Kind { group: SECURITY, name: "PeerAuthentication", plural: "peerauthentications" },
-    Kind { group: NETWORKING, name: "DestinationRule", plural: "destinationrules" },
-    Kind { group: NETWORKING, name: "ServiceEntry", plural: "serviceentries" },
-    Kind { group: NETWORKING, name: "Sidecar", plural: "sidecars" },
-    Kind { group: NETWORKING, name: "VirtualService", plural: "virtualservices" },
-    Kind { group: NETWORKING, name: "WorkloadEntry", plural: "workloadentries" },
+const fn kind(group: &'static str, name: &'static str, plural: &'static str) -> Kind {
+    Kind { group, version: "v1", name, plural, of_cluster: false }
+}
+
+/// A kind of up to Istio 1.5.
+const fn old(group: &'static str, name: &'static str, plural: &'static str) -> Kind {
+    Kind { version: "v1alpha1", ..kind(group, name, plural) }
+}
+
+pub(super) const KINDS: [Kind; 16] = [
+    kind(SECURITY, "AuthorizationPolicy", "authorizationpolicies"),
+    kind(SECURITY, "PeerAuthentication", "peerauthentications"),
+    kind(SECURITY, "RequestAuthentication", "requestauthentications"),
+    kind("telemetry.istio.io", "Telemetry", "telemetries"),
+    kind(NETWORKING, "DestinationRule", "destinationrules"),
+    Kind { version: "v1alpha3", ..kind(NETWORKING, "EnvoyFilter", "envoyfilters") },
+    kind(NETWORKING, "ServiceEntry", "serviceentries"),
+    kind(NETWORKING, "Sidecar", "sidecars"),
+    kind(NETWORKING, "VirtualService", "virtualservices"),
+    kind(NETWORKING, "WorkloadEntry", "workloadentries"),
+    old(RBAC, "ServiceRole", "serviceroles"),
+    old(RBAC, "ServiceRoleBinding", "servicerolebindings"),
+    old(RBAC, "RbacConfig", "rbacconfigs"),
+    Kind { of_cluster: true, ..old(RBAC, "ClusterRbacConfig", "clusterrbacconfigs") },
+    old(AUTHENTICATION, "Policy", "policies"),
+    Kind { of_cluster: true, ..old(AUTHENTICATION, "MeshPolicy", "meshpolicies") },
 ];
 
 /// Every object of Istio's, and the mesh's configuration.

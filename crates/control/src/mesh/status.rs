@@ -94,7 +94,10 @@ fn message(found: &Diagnostic) -> Value {
 }
 
 async fn write(client: &Client, kind: Kind, name: &NamespacedName, status: &Value) {
-    let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), &name.namespace, &resource(kind));
+    let api: Api<DynamicObject> = match kind.of_cluster {
+        true => Api::all_with(client.clone(), &resource(kind)),
+        false => Api::namespaced_with(client.clone(), &name.namespace, &resource(kind)),
+    };
     let params = PatchParams { field_manager: Some(WRITER.to_owned()), ..PatchParams::default() };
     match api.patch_status(&name.name, &params, &Patch::Merge(json!({ "status": status }))).await {
         Ok(_) => {}

@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use api::istio::Hostname;
+use api::istio::{Hostname, WorkloadSelector};
+use api::selector::Labels;
 use api::{GroupResource, NamespacedName};
 use apiserver::{Admission, Operation, Phase, Review};
 use xds::{Diagnostic, Mesh, Node, Objects, Severity};
@@ -55,8 +56,24 @@ fn found(plane: &ControlPlane, review: &Review<'_>) -> Vec<String> {
         let object = (d.object.kind.as_str(), d.object.namespace.as_str(), d.object.name.as_str());
         object == (kind.name, review.namespace, review.name) && d.severity != Severity::Info
     };
-    let all: BTreeSet<&Diagnostic> = mesh.diagnostics().union(&called.diagnostics).filter(about).collect();
+    let workloads = mesh.sample(&selections(&mesh, &own));
+    let calling = workloads.iter().flat_map(|node| xds::inbound(&mesh, node).diagnostics);
+    let calling: BTreeSet<Diagnostic> = calling.collect();
+    let declared = mesh.diagnostics().union(&called.diagnostics);
+    let all: BTreeSet<&Diagnostic> = declared.chain(&calling).filter(about).collect();
     all.into_iter().map(|d| format!("{}: {}", d.field, d.message)).collect()
+}
+
+/// The workloads that an object selects, by namespace and labels; no namespace is any.
+fn selections(mesh: &Mesh, own: &Objects) -> Vec<(Option<String>, Labels)> {
+    let labels = |selector: &Option<WorkloadSelector>| selector.clone().unwrap_or_default().match_labels;
+    let policies = own.authorization_policies.iter().map(|o| (&o.metadata, labels(&o.spec.selector)));
+    let tokens = own.request_authentications.iter().map(|o| (&o.metadata, labels(&o.spec.selector)));
+    let filters = own.envoy_filters.iter().map(|o| (&o.metadata, o.spec.labels().clone()));
+    let telemetries = own.telemetries.iter().map(|o| (&o.metadata, labels(&o.spec.selector)));
+    let all = policies.chain(tokens).chain(filters).chain(telemetries);
+    let scope = |namespace: &String| (*namespace != mesh.config().root_namespace).then(|| namespace.clone());
+    all.map(|(metadata, labels)| (scope(&metadata.namespace), labels)).collect()
 }
 
 /// The hosts that an object says something about.

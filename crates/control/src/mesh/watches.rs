@@ -9,7 +9,7 @@ use tokio::task::JoinSet;
 use tracing::warn;
 
 use super::ControlPlane;
-use super::declared::{KINDS, Kind, VERSION};
+use super::declared::{KINDS, Kind};
 use crate::engine::Engine;
 use crate::feed::{self, Step};
 
@@ -31,7 +31,7 @@ pub(super) fn start(plane: &ControlPlane, engine: &Engine, tasks: &mut JoinSet<(
 
 /// How a kind is asked for.
 pub(super) fn resource(kind: Kind) -> ApiResource {
-    ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk(kind.group, VERSION, kind.name), kind.plural)
+    ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk(kind.group, kind.version, kind.name), kind.plural)
 }
 
 fn istio(plane: &ControlPlane, kind: Kind, step: Step<DynamicObject>) {
@@ -70,7 +70,7 @@ fn value(kind: Kind, object: DynamicObject) -> Option<Value> {
     let name = object.name_any();
     match serde_json::to_value(object) {
         Ok(mut value) => {
-            value["apiVersion"] = format!("{}/{VERSION}", kind.group).into();
+            value["apiVersion"] = format!("{}/{}", kind.group, kind.version).into();
             value["kind"] = kind.name.into();
             Some(value)
         }

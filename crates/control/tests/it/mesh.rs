@@ -28,34 +28,15 @@ struct Mesh {
 
 const LIMIT: Duration = Duration::from_secs(20);
 
-const KINDS: [(&str, &str, &str); 7] = [
-    ("security.istio.io", "AuthorizationPolicy", "authorizationpolicies"),
-    ("security.istio.io", "PeerAuthentication", "peerauthentications"),
-    ("networking.istio.io", "DestinationRule", "destinationrules"),
-    ("networking.istio.io", "ServiceEntry", "serviceentries"),
-    ("networking.istio.io", "Sidecar", "sidecars"),
-    ("networking.istio.io", "VirtualService", "virtualservices"),
-    ("networking.istio.io", "WorkloadEntry", "workloadentries"),
-];
-
 const POLICIES: &str = "/apis/security.istio.io/v1/namespaces/default/authorizationpolicies";
 
 impl Mesh {
     async fn start() -> Mesh {
         let cluster = Cluster::start().await;
-        for (group, kind, plural) in KINDS {
-            let definition = json!({
-                "metadata": {"name": format!("{plural}.{group}")},
-                "spec": {
-                    "group": group, "scope": "Namespaced",
-                    "names": {"kind": kind, "plural": plural, "singular": kind.to_lowercase(), "listKind": format!("{kind}List")},
-                    "versions": [{"name": "v1", "served": true, "storage": true, "subresources": {"status": {}},
-                        "schema": {"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": true}}}],
-                },
-            });
+        for definition in api::istio::definitions() {
             match cluster.try_create("/apis/apiextensions.k8s.io/v1/customresourcedefinitions", definition).await {
                 Ok(_) | Err((409, _)) => {}
-                Err(refusal) => panic!("{kind}: {refusal:?}"),
+                Err(refusal) => panic!("{refusal:?}"),
             }
         }
         Mesh::serve(cluster).await

@@ -107,6 +107,18 @@ impl Workloads {
         self.pods.get(&NamespacedName::new(namespace, name))
     }
 
+    /// The names of the pods of a namespace (of any, if there is none) that have the labels and a proxy.
+    pub(crate) fn pods<'a>(
+        &'a self,
+        namespace: Option<&'a str>,
+        wanted: &'a Labels,
+    ) -> impl Iterator<Item = &'a NamespacedName> {
+        let selected = move |w: &Workload| {
+            namespace.is_none_or(|n| n == w.namespace) && w.has_proxy() && api::istio::includes(&w.labels, wanted)
+        };
+        self.pods.iter().filter(move |(_, workload)| selected(workload)).map(|(name, _)| name)
+    }
+
     /// Everything in a namespace, pods first, each by name.
     pub(crate) fn of_namespace<'a>(&'a self, namespace: &'a str) -> impl Iterator<Item = &'a Arc<Workload>> {
         self.pods.values().chain(self.entries.values()).filter(move |w| w.namespace == namespace)

@@ -3,7 +3,7 @@
 use api::name;
 use serde_json::Value;
 
-use super::finding::{Findings, Subject, check_selector, is_set, items, none_set, text, texts};
+use super::finding::{Findings, Subject, check_scope, is_set, items, none_set, text, texts};
 use super::host::check_blocks;
 
 /// The fields of a source, each with the name that Istio's messages give it.
@@ -58,12 +58,7 @@ pub(super) fn check(subject: &Subject<'_>, findings: &mut Findings) {
 }
 
 fn check_policy(spec: &Value, findings: &mut Findings) {
-    let targets = ["selector", "targetRef", "targetRefs"].iter().filter(|field| is_set(&spec[**field])).count();
-    findings.refuse_if(targets > 1, "only one of targetRefs or workloadSelector can be set");
-    let labels = &spec["selector"]["matchLabels"];
-    let selects = labels.as_object().is_some_and(|labels| !labels.is_empty());
-    findings.warn_if(spec["selector"].is_object() && !selects, "workload selector specified without labels");
-    check_selector(labels, findings);
+    check_scope(spec, findings);
     let action = spec["action"].as_str().unwrap_or("ALLOW");
     // A list without rules is one that protobuf does not have.
     let no_rules = !is_set(&spec["rules"]);

@@ -84,6 +84,16 @@ pub(super) fn none_set(object: &Value, fields: &[&str]) -> bool {
     fields.iter().all(|field| !is_set(&object[*field]))
 }
 
+/// For which workloads a policy is: by a selector, or by objects, but not by both.
+pub(super) fn check_scope(spec: &Value, findings: &mut Findings) {
+    let targets = ["selector", "targetRef", "targetRefs"].iter().filter(|field| is_set(&spec[**field])).count();
+    findings.refuse_if(targets > 1, "only one of targetRefs or workloadSelector can be set");
+    let labels = &spec["selector"]["matchLabels"];
+    let selects = labels.as_object().is_some_and(|labels| !labels.is_empty());
+    findings.warn_if(spec["selector"].is_object() && !selects, "workload selector specified without labels");
+    check_selector(labels, findings);
+}
+
 /// The labels of a selector must be there, and be labels.
 pub(super) fn check_selector(labels: &Value, findings: &mut Findings) {
     let pairs = labels.as_object().into_iter().flatten();

@@ -85,6 +85,113 @@ fn peer_authentications() {
 }
 
 #[test]
+fn request_authentications() {
+    let case = |rest: &str, expected: &str| {
+        table(request_authentication::check, &[(&format!("{{jwtRules: [{{issuer: a, {rest}}}]}}"), expected)]);
+    };
+    case("jwksUri: 'https://a.b/keys'", "");
+    case("jwks: '{\"keys\": []}'", "");
+    case("jwksUri: 'ftp://a.b/keys'", "URI scheme \"ftp\" is not supported");
+    case("jwks: '[]'", "jwks is not a JSON Web Key Set");
+    case("jwksUri: 'http://a', jwks: '{\"keys\": []}'", "only one of jwks or jwksUri can be set");
+    case("fromHeaders: [{prefix: x}]", "location header name must be non-empty string");
+    table(request_authentication::check, &[("{jwtRules: [{}]}", "issuer must be non-empty string")]);
+}
+
+#[test]
+fn telemetries() {
+    let case = |spec: &str, expected: &str| table(telemetry::check, &[(spec, expected)]);
+    case("{accessLogging: [{providers: [{name: envoy}], disabled: true}]}", "");
+    case("{accessLogging: [{providers: [{}]}]}", "accessLogging: provider name is required");
+    case(
+        "{metrics: [{overrides: [{tagOverrides: {a: {operation: REMOVE, value: x}}}]}]}",
+        "tagOverrides.a: tag value must not be set when operation is REMOVE",
+    );
+    case("{tracing: [{customTags: {a: {literal: {value: ''}}}}]}", "literal tag value may not be empty");
+}
+
+#[test]
+fn envoy_filters() {
+    let case = |patch: &str, expected: &str| {
+        table(envoy_filter::check, &[(&format!("{{configPatches: [{{{patch}}}]}}"), expected)]);
+    };
+    let value = "patch: {operation: INSERT_BEFORE, value: {name: x}}";
+    case(&format!("applyTo: NETWORK_FILTER, match: {{listener: {{portNumber: 80}}}}, {value}"), "");
+    case("applyTo: CLUSTER", "Envoy filter: missing patch");
+    case("applyTo: CLUSTER, patch: {value: {name: x}}", "Envoy filter: missing patch operation");
+    case("applyTo: CLUSTER, patch: {operation: MERGE}", "Envoy filter: missing patch value for non-remove operation");
+    case(
+        &format!("applyTo: HTTP_FILTER, match: {{cluster: {{}}}}, {value}"),
+        "Envoy filter: applyTo for listener class objects cannot have non listener match",
+    );
+    case(
+        &format!(
+            "applyTo: HTTP_FILTER, match: {{listener: {{filterChain: {{filter: {{name: a, subFilter: {{name: b}}}}}}}}}}, {value}"
+        ),
+        "Envoy filter: subfilter match requires filter match with envoy.filters.network.http_connection_manager",
+    );
+    table(
+        envoy_filter::check,
+        &[
+            ("{filters: [{filterType: HTTP, filterName: a, filterConfig: {}}]}", ""),
+            (
+                "{filters: [{filterType: HTTP, filterName: a, filterConfig: {}, insertPosition: {index: BEFORE}}]}",
+                "Envoy filter: missing relativeTo filter with BEFORE/AFTER index",
+            ),
+        ],
+    );
+}
+
+#[test]
+fn roles_of_old() {
+    table(
+        legacy_rbac::check_role,
+        &[
+            ("{rules: [{services: ['*']}]}", ""),
+            ("{}", "at least 1 rule must be specified"),
+            ("{rules: [{}]}", "at least 1 service must be specified for rule 0"),
+            (
+                "{rules: [{services: [a], constraints: [{values: [b]}]}]}",
+                "key cannot be empty for constraint 0 in rule 0",
+            ),
+            (
+                "{rules: [{services: [a], constraints: [{key: b}]}]}",
+                "at least 1 value must be specified for constraint 0 in rule 0",
+            ),
+        ],
+    );
+    table(
+        legacy_rbac::check_binding,
+        &[
+            ("{subjects: [{properties: {source.namespace: a}}], roleRef: {kind: ServiceRole, name: r}}", ""),
+            ("{roleRef: {kind: ServiceRole, name: r}}", "at least 1 subject must be specified"),
+            ("{subjects: [{}], role: r}", "empty subjects are not allowed. Found an empty subject at index 0"),
+            ("{subjects: [{user: '*'}]}", "exactly one of `roleRef`, `role`, or `actions` must be specified"),
+        ],
+    );
+    table(
+        legacy_rbac::check_cluster_config,
+        &[("{mode: ON}", "ClusterRbacConfig has invalid name(x), name must be \"default\"")],
+    );
+}
+
+#[test]
+fn authentication_of_old() {
+    table(
+        legacy_authentication::check,
+        &[
+            ("{targets: [{name: a, ports: [{number: 80}]}], peers: [{mtls: {}}]}", ""),
+            ("{peers: [{mtls: {}}]}", "authentication policy \"x\" without target rules must be named \"default\""),
+            ("{targets: [{name: a}], origins: [{jwt: {}}]}", "issuer must be non-empty string"),
+        ],
+    );
+    table(
+        legacy_authentication::check_mesh,
+        &[("{}", "cluster-scoped authentication policy name must be \"default\", found \"x\"")],
+    );
+}
+
+#[test]
 fn service_entries() {
     let entry = |rest: &str| format!("{{hosts: [a.b], ports: [{{number: 80, name: http, protocol: HTTP}}], {rest}}}");
     let case = |rest: &str, expected: &str| table(service_entry::check, &[(&entry(rest), expected)]);

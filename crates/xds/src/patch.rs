@@ -1,0 +1,171 @@
+//! EnvoyFilters: patches to what a proxy is told, the last step of a build.
+//!
+//! A patch whose place is not there does nothing in Istio, and says nothing. One that authorizes would leave a door open
+//! that its author believes closed, so here it never does nothing: a filter of RBAC whose neighbour is missing is put
+//! first; one of requests where only bytes are spoken, and one that cannot be read, refuses everything.
+
+mod cluster;
+mod listener;
+mod message;
+mod name;
+mod prepare;
+mod route;
+mod sequence;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use api::NamespacedName;
+use api::istio::envoy_filter::{ApplyTo, Operation, PatchContext, PatchMatch};
+use api::istio::{EnvoyFilter, MeshConfig, Object};
+use api::selector::Labels;
+use prost_reflect::DynamicMessage;
+
+pub(crate) use listener::{HCM, with_manager};
+
+use crate::mesh::Workloads;
+use crate::policy::check_selector;
+use crate::{Code, Diagnostic, ObjectRef, Resources, Severity};
+
+/// Every EnvoyFilter, by namespace, in the order in which they are applied.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct EnvoyFilters {
+    root: String,
+    by_namespace: BTreeMap<String, Vec<Arc<Prepared>>>,
+}
+
+/// One object, read.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Prepared {
+    object: ObjectRef,
+    selector: Labels,
+    patches: Vec<Patch>,
+}
+
+/// One change.
+#[derive(Debug, Clone, PartialEq)]
+struct Patch {
+    /// Where it stands in the object.
+    field: String,
+    what: ApplyTo,
+    place: PatchMatch,
+    /// What the old form says of the place besides.
+    speaks: Speaks,
+    addresses: Vec<String>,
+    operation: Operation,
+    value: Option<DynamicMessage>,
+    /// Whether it authorizes, so that it must not do nothing.
+    guards: bool,
+}
+
+/// What is spoken on the chains that a patch is for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+enum Speaks {
+    #[default]
+    Anything,
+    Http,
+    Bytes,
+}
+
+/// Which calls are patched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Direction {
+    Inbound,
+    Outbound,
+}
+
+impl Patch {
+    fn is_for(&self, direction: Direction) -> bool {
+        match (self.place.context, direction) {
+            (PatchContext::Any, _) => true,
+            (PatchContext::SidecarInbound, Direction::Inbound) => true,
+            (PatchContext::SidecarOutbound, Direction::Outbound) => true,
+            _ => false,
+        }
+    }
+
+    /// Whether it adds something of its own, which must be done once though it be for both directions.
+    fn adds(&self, direction: Direction) -> bool {
+        let once = self.place.context != PatchContext::Any || direction == Direction::Outbound;
+        self.operation == Operation::Add && once
+    }
+}
+
+impl EnvoyFilters {
+    pub(crate) fn new(
+        objects: &[Arc<Object<EnvoyFilter>>],
+        mesh: &MeshConfig,
+        workloads: &Workloads,
+        found: &mut Vec<Diagnostic>,
+    ) -> EnvoyFilters {
+        let mut sorted: Vec<_> = objects.iter().collect();
+        sorted.sort_by_key(|o| (o.spec.priority, &o.metadata.creation_timestamp, &o.metadata.name));
+        let mut by_namespace = BTreeMap::<String, Vec<Arc<Prepared>>>::new();
+        for object in sorted {
+            let (name, namespace) = (ObjectRef::of(object), object.metadata.namespace.as_str());
+            let scope = (namespace != mesh.root_namespace).then_some(namespace);
+            let selector = object.spec.labels().clone();
+            found.extend(check_selector(&name, "spec.workloadSelector", scope, &selector, workloads));
+            let patches = prepare::patches(&name, &object.spec, found);
+            let prepared = Prepared { object: name, selector, patches };
+            by_namespace.entry(namespace.to_owned()).or_default().push(Arc::new(prepared));
+        }
+        EnvoyFilters { root: mesh.root_namespace.clone(), by_namespace }
+    }
+
+    /// The names of those for a workload: the mesh's, then its namespace's.
+    pub(crate) fn of(&self, namespace: &str, labels: &Labels) -> Vec<NamespacedName> {
+        let own = Some(namespace).filter(|n| *n != self.root);
+        let namespaces = [Some(self.root.as_str()), own].into_iter().flatten();
+        let all = namespaces.filter_map(|n| self.by_namespace.get(n)).flatten();
+        let selecting = all.filter(|filter| api::istio::includes(labels, &filter.selector));
+        selecting
+            .map(|filter| NamespacedName::new(filter.object.namespace.as_str(), filter.object.name.as_str()))
+            .collect()
+    }
+
+    /// Those with some names.
+    pub(crate) fn named<'a>(&'a self, names: &'a [NamespacedName]) -> impl Iterator<Item = &'a Arc<Prepared>> {
+        names.iter().filter_map(|name| {
+            let mut own = self.by_namespace.get(&name.namespace)?.iter();
+            own.find(|filter| filter.object.name == name.name)
+        })
+    }
+
+    /// Applies those with some names to what was built for one direction.
+    pub(crate) fn apply(&self, names: &[NamespacedName], direction: Direction, resources: &mut Resources) {
+        for filter in self.named(names) {
+            for patch in filter.patches.iter().filter(|patch| patch.is_for(direction)) {
+                let outcome = one(patch, direction, resources);
+                let found = |(severity, code, message): Finding| Diagnostic {
+                    object: filter.object.clone(),
+                    field: patch.field.clone(),
+                    severity,
+                    code,
+                    message,
+                };
+                resources.diagnostics.extend(outcome.into_iter().map(found));
+            }
+        }
+    }
+}
+
+/// What is wrong with a patch where it was applied.
+type Finding = (Severity, Code, String);
+
+fn one(patch: &Patch, direction: Direction, resources: &mut Resources) -> Vec<Finding> {
+    let result = match patch.what {
+        ApplyTo::Listener
+        | ApplyTo::FilterChain
+        | ApplyTo::NetworkFilter
+        | ApplyTo::HttpFilter
+        | ApplyTo::ListenerFilter => listener::apply(patch, direction, resources),
+        ApplyTo::RouteConfiguration | ApplyTo::VirtualHost | ApplyTo::HttpRoute => {
+            route::apply(patch, direction, resources)
+        }
+        ApplyTo::Cluster => cluster::apply(patch, direction, resources),
+        // Reported when it was read.
+        ApplyTo::Invalid | ApplyTo::ExtensionConfig | ApplyTo::Bootstrap => Ok(Vec::new()),
+    };
+    result.unwrap_or_else(|reason| vec![(Severity::Error, Code::InvalidValue, reason)])
+}
