@@ -23,6 +23,7 @@ mod request_authentication;
 mod service_entry;
 mod sidecar;
 mod strict;
+mod string_match;
 pub mod telemetry;
 mod virtual_service;
 
@@ -30,9 +31,10 @@ pub use authorization_policy::{Action, AuthorizationPolicy, Condition, From, Ope
 pub use cluster_name::{ClusterName, ClusterNameError, Direction};
 pub use definition::definitions;
 pub use destination_rule::{
-    ClientTls, ClientTlsMode, ConnectionPool, DestinationRule, KeepAlive, LoadBalancer, LocalityDistribute,
-    LocalityFailover, LocalityLoadBalancer, OutlierDetection, PortTrafficPolicy, SimpleLoadBalancer, Subset, TcpPool,
-    TrafficPolicy,
+    ClientTls, ClientTlsMode, ConnectionPool, ConsistentHash, CookieAttribute, DestinationRule, H2UpgradePolicy,
+    HashCookie, Http2KeepAlive, HttpPool, KeepAlive, LoadBalancer, LocalityDistribute, LocalityFailover,
+    LocalityLoadBalancer, Maglev, OutlierDetection, PortTrafficPolicy, RetryBudget, RingHash, SimpleLoadBalancer,
+    Subset, TcpPool, TrafficPolicy, Warmup,
 };
 pub use duration::Duration;
 pub use envoy_filter::EnvoyFilter;
@@ -45,14 +47,19 @@ pub use hostname::Hostname;
 pub use identity::{IdentityError, SpiffeId, TrustDomain};
 pub use legacy_authentication::{MeshPolicy, Policy};
 pub use legacy_rbac::{ClusterRbacConfig, RbacConfig, ServiceRole, ServiceRoleBinding};
-pub use mesh_config::{MeshConfig, OutboundTrafficMode, OutboundTrafficPolicy};
+pub use mesh_config::{MeshConfig, Normalization, OutboundTrafficMode, OutboundTrafficPolicy, PathNormalization};
 pub use object::{DecodeError, Metadata, Object, Spec, decode_spec};
 pub use peer_authentication::{MutualTls, MutualTlsMode, PeerAuthentication};
 pub use request_authentication::{ClaimToHeader, JwtHeader, JwtRule, RequestAuthentication};
 pub use service_entry::{Location, Resolution, ServiceEntry, ServicePort, WorkloadEntry};
 pub use sidecar::{EgressListener, Sidecar};
+pub use string_match::StringMatch;
 pub use telemetry::Telemetry;
-pub use virtual_service::{Destination, L4Match, RouteDestination, TcpRoute, TlsMatch, TlsRoute, VirtualService};
+pub use virtual_service::{
+    Abort, Body, CorsPolicy, Delay, Delegate, DerivePort, Destination, DirectResponse, Fault, HeaderOperations,
+    Headers, HttpDestination, HttpMatch, HttpRoute, L4Match, Mirror, Percent, Redirect, RegexRewrite, Retries, Rewrite,
+    RouteDestination, TcpRoute, TlsMatch, TlsRoute, UnmatchedPreflights, VirtualService,
+};
 
 use serde::Deserialize;
 

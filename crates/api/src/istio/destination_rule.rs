@@ -1,6 +1,13 @@
 //! How clients reach a service.
 
-use std::collections::BTreeMap;
+mod http;
+mod load_balancer;
+
+pub use http::{H2UpgradePolicy, Http2KeepAlive, HttpPool};
+pub use load_balancer::{
+    ConsistentHash, CookieAttribute, HashCookie, LoadBalancer, LocalityDistribute, LocalityFailover,
+    LocalityLoadBalancer, Maglev, RingHash, SimpleLoadBalancer, Warmup,
+};
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -60,6 +67,14 @@ pub struct TrafficPolicy {
     pub outlier_detection: Option<OutlierDetection>,
     /// Encryption.
     pub tls: Option<ClientTls>,
+    /// How many retries there may be beside other requests.
+    #[serde(alias = "retry_budget")]
+    pub retry_budget: Option<RetryBudget>,
+    /// How connections go through another proxy.
+    pub tunnel: Option<Value>,
+    /// A header that says who the client is.
+    #[serde(alias = "proxy_protocol")]
+    pub proxy_protocol: Option<Value>,
     /// Policies of single ports, which replace all of the above for their port.
     #[serde(alias = "port_level_settings")]
     pub port_level_settings: Vec<PortTrafficPolicy>,
@@ -84,75 +99,18 @@ pub struct PortTrafficPolicy {
     pub tls: Option<ClientTls>,
 }
 
-/// How an endpoint is chosen.
+/// How many retries there may be beside other requests.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
-pub struct LoadBalancer {
-    /// A policy without parameters.
-    pub simple: SimpleLoadBalancer,
-    /// By a hash of the request or the caller.
-    #[serde(alias = "consistent_hash")]
-    pub consistent_hash: Option<Value>,
-    /// By place.
-    #[serde(alias = "locality_lb_setting")]
-    pub locality_lb_setting: Option<LocalityLoadBalancer>,
-    /// How long a new endpoint takes to its full share.
-    #[serde(alias = "warmup_duration_secs", alias = "warmupDurationSecs")]
-    pub warmup: Option<Value>,
-}
-
-/// A policy without parameters.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
-pub enum SimpleLoadBalancer {
-    /// The mesh's default, least request.
-    #[default]
-    Unspecified,
-    /// The old name of least request.
-    LeastConn,
-    /// At random.
-    Random,
-    /// None: the connection goes where the caller addressed it.
-    Passthrough,
-    /// One after the other.
-    RoundRobin,
-    /// The less busy of two.
-    LeastRequest,
-}
-
-/// Which places are preferred.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-pub struct LocalityLoadBalancer {
-    /// Shares of the traffic from a place, by place of the endpoints.
-    pub distribute: Vec<LocalityDistribute>,
-    /// Where the traffic of a region goes when its endpoints fail.
-    pub failover: Vec<LocalityFailover>,
-    /// Labels by which endpoints are preferred that share their values with the caller.
-    #[serde(alias = "failover_priority")]
-    pub failover_priority: Vec<String>,
-    /// Whether place matters at all; it does unless this says no.
-    pub enabled: Option<bool>,
-}
-
-/// Shares of the traffic from one place.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
-#[serde(default)]
-pub struct LocalityDistribute {
-    /// The callers' place: `region/zone/subzone`, with `*` for any rest.
-    pub from: String,
-    /// Percent by place.
-    pub to: BTreeMap<String, u32>,
-}
-
-/// Where the traffic of one region fails over to.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
-#[serde(default)]
-pub struct LocalityFailover {
-    /// The callers' region.
-    pub from: String,
-    /// The region that is next.
-    pub to: String,
+pub struct RetryBudget {
+    /// Percent of the requests that are under way.
+    pub percent: Option<f64>,
+    /// So many may always be.
+    #[serde(alias = "min_retry_concurrency")]
+    pub min_retry_concurrency: Option<u32>,
+    /// The time over which requests are counted.
+    #[serde(alias = "budget_interval")]
+    pub budget_interval: Option<Duration>,
 }
 
 /// How many connections may be open.
@@ -162,7 +120,7 @@ pub struct ConnectionPool {
     /// Of every protocol.
     pub tcp: Option<TcpPool>,
     /// Of HTTP.
-    pub http: Option<Value>,
+    pub http: Option<HttpPool>,
 }
 
 /// Limits on TCP connections.
@@ -228,6 +186,9 @@ pub struct OutlierDetection {
     /// With fewer healthy endpoints than this share, health is disregarded.
     #[serde(alias = "min_health_percent")]
     pub min_health_percent: u32,
+    /// Which statuses are errors, if not those from 500 on.
+    #[serde(alias = "outlier_detection_http_error_codes")]
+    pub outlier_detection_http_error_codes: Vec<u32>,
 }
 
 /// Encryption of connections to a service.
@@ -245,6 +206,9 @@ pub struct ClientTls {
     /// The file of the authorities that the server's certificate must come from.
     #[serde(alias = "ca_certificates")]
     pub ca_certificates: String,
+    /// The file of what these authorities have revoked.
+    #[serde(alias = "ca_crl")]
+    pub ca_crl: String,
     /// The name of a secret, instead of files.
     #[serde(alias = "credential_name")]
     pub credential_name: String,

@@ -4,8 +4,8 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::{
-    DecodeError, DefaultProviders, Duration, ExtensionProvider, KeepAlive, LocalityLoadBalancer, TrustDomain,
-    decode_spec,
+    DecodeError, DefaultProviders, Duration, ExtensionProvider, H2UpgradePolicy, KeepAlive, LocalityLoadBalancer,
+    Retries, TrustDomain, decode_spec,
 };
 
 /// The mesh's configuration: the key `mesh` of the ConfigMap `istio` in the root namespace, in YAML.
@@ -69,6 +69,15 @@ pub struct MeshConfig {
     /// Whether calls are traced where no Telemetry says so.
     #[serde(alias = "enable_tracing")]
     pub enable_tracing: bool,
+    /// How paths are written before anything is decided by them.
+    #[serde(alias = "path_normalization")]
+    pub path_normalization: PathNormalization,
+    /// Whether HTTP/1.1 between proxies becomes HTTP/2, where no destination rule says.
+    #[serde(alias = "h2_upgrade_policy")]
+    pub h2_upgrade_policy: H2UpgradePolicy,
+    /// What happens to requests that fail, where no virtual service says; unset is Istio's default.
+    #[serde(alias = "default_http_retry_policy")]
+    pub default_http_retry_policy: Option<Retries>,
     /// What every proxy starts with (Istio's ProxyConfig), unless its pod's annotations say otherwise.
     #[serde(alias = "default_config")]
     pub default_config: Map<String, Value>,
@@ -107,6 +116,9 @@ impl Default for MeshConfig {
             extension_providers: Vec::new(),
             default_providers: DefaultProviders::default(),
             enable_tracing: false,
+            path_normalization: PathNormalization::default(),
+            h2_upgrade_policy: H2UpgradePolicy::default(),
+            default_http_retry_policy: None,
             default_config: Map::new(),
         }
     }
@@ -129,4 +141,29 @@ pub enum OutboundTrafficMode {
     /// They pass through.
     #[default]
     AllowAny,
+}
+
+/// How paths are written before anything is decided by them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct PathNormalization {
+    /// How far it goes.
+    pub normalization: Normalization,
+}
+
+/// How far paths are made uniform; each includes those before it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum Normalization {
+    /// As BASE.
+    #[default]
+    Default,
+    /// Not at all.
+    None,
+    /// By RFC 3986: dots and the case of percent signs.
+    Base,
+    /// Slashes in a row are one.
+    MergeSlashes,
+    /// Slashes that are escaped are slashes.
+    DecodeAndMergeSlashes,
 }

@@ -1,7 +1,14 @@
 //! Which endpoints a call goes to.
 
+mod http;
+
+pub use http::{
+    Abort, Body, CorsPolicy, Delay, Delegate, DerivePort, DirectResponse, Fault, HeaderOperations, Headers,
+    HttpDestination, HttpMatch, HttpRoute, Mirror, Percent, Redirect, RegexRewrite, Retries, Rewrite,
+    UnmatchedPreflights,
+};
+
 use serde::Deserialize;
-use serde_json::Value;
 
 use super::{PortNumber, Spec};
 use crate::selector::Labels;
@@ -15,7 +22,7 @@ pub struct VirtualService {
     /// The gateways that it is for; `mesh`, which is the default, is all sidecars.
     pub gateways: Vec<String>,
     /// Routes for HTTP.
-    pub http: Vec<Value>,
+    pub http: Vec<HttpRoute>,
     /// Routes for TLS that is passed through.
     pub tls: Vec<TlsRoute>,
     /// Routes for everything else.
@@ -61,6 +68,9 @@ pub struct L4Match {
     pub destination_subnets: Vec<String>,
     /// The service's port, or the server's of a gateway.
     pub port: Option<u16>,
+    /// Address or CIDR of the caller.
+    #[serde(alias = "source_subnet")]
+    pub source_subnet: String,
     /// Labels of the caller.
     #[serde(alias = "source_labels")]
     pub source_labels: Labels,

@@ -11,9 +11,12 @@ fn sample(schema: &Value) -> Value {
         "object" if schema["x-kubernetes-preserve-unknown-fields"] == true => json!({"a": 1}),
         "object" => {
             let fields = schema["properties"].as_object().unwrap();
-            // Other spellings of fields, beside which they may not be.
-            let twice = ["warmupDurationSecs", "jwks_uri", "enforcement_mode"];
-            let fields = fields.iter().filter(|(name, _)| !twice.contains(&name.as_str()));
+            // Of fields of which only one may be given it is the first; other spellings of a field are not beside it.
+            let twice = ["jwks_uri", "enforcement_mode", "mirror_percent"];
+            let alternatives = schema["oneOf"].as_array().into_iter().flatten();
+            let others: Vec<_> = alternatives.filter_map(|a| a["required"][0].as_str()).skip(1).collect();
+            let usable = |name: &str| !others.contains(&name) && !twice.contains(&name);
+            let fields = fields.iter().filter(|(name, _)| usable(name));
             fields.map(|(name, schema)| (name.clone(), sample(schema))).collect()
         }
         "array" => json!([sample(&schema["items"])]),
