@@ -6,6 +6,8 @@
 //!
 //! - whenever a cluster is sent again, its endpoints follow in the same push, because Envoy warms the cluster anew and
 //!   holds back its acknowledgement until they come;
+//! - what refers to clusters waits until the client has taken them and their endpoints, and what is gone is told last:
+//!   no moment has a route to a cluster that is not there;
 //! - a first request is always answered, if with nothing, because Envoy otherwise waits for its fetch time-out;
 //! - an acknowledgement counts only for the response that was sent last; older nonces are stale.
 

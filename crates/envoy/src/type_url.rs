@@ -39,6 +39,16 @@ impl TypeUrl {
         TypeUrl::ALL.into_iter().find(|t| t.as_str() == url)
     }
 
+    /// Whether its resources are referred to by name, so that they come first and go last.
+    pub fn is_referred_to(self) -> bool {
+        matches!(self, TypeUrl::Cluster | TypeUrl::Endpoint)
+    }
+
+    /// Whether its resources refer to clusters.
+    pub fn refers(self) -> bool {
+        matches!(self, TypeUrl::Listener | TypeUrl::Route)
+    }
+
     /// Whether a first subscription without names asks for everything (only CDS and LDS, by the protocol).
     pub fn has_wildcard(self) -> bool {
         matches!(self, TypeUrl::Cluster | TypeUrl::Listener)

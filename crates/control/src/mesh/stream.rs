@@ -32,6 +32,8 @@ pub(super) trait Protocol: Default + Send + 'static {
     fn nonce(request: &Self::Request) -> &str;
     fn hear(&mut self, request: &Self::Request) -> Heard;
     fn push(&mut self, snapshot: &Snapshot) -> Vec<Response>;
+    /// Whether the last push left something for when the proxy has answered.
+    fn holds_back(&self) -> bool;
 }
 
 /// A response, encoded.
@@ -69,6 +71,10 @@ impl Protocol for DeltaServer {
         });
         encoded.collect()
     }
+
+    fn holds_back(&self) -> bool {
+        DeltaServer::holds_back(self)
+    }
 }
 
 impl Protocol for StateOfTheWorldServer {
@@ -98,6 +104,10 @@ impl Protocol for StateOfTheWorldServer {
             Response { type_url: response.type_url, nonce: response.nonce, bytes: buffer.into() }
         });
         encoded.collect()
+    }
+
+    fn holds_back(&self) -> bool {
+        StateOfTheWorldServer::holds_back(self)
     }
 }
 
@@ -149,7 +159,9 @@ async fn talk<P: Protocol>(
             if let Some(snapshot) = snapshot {
                 send(proxy, protocol.push(&snapshot), sink, metrics).await?;
                 due = false;
-                if let Some(time) = proxy.has_converged() {
+                if !protocol.holds_back()
+                    && let Some(time) = proxy.has_converged()
+                {
                     metrics.converged(time);
                 }
             }
@@ -178,6 +190,7 @@ fn hear<P: Protocol>(protocol: &mut P, proxy: &Proxy, request: &P::Request, metr
         Heard::Subscribed(_) => return true,
         Heard::Acknowledged(type_url) => {
             proxy.dialogues().entry(type_url).or_default().acknowledged = P::nonce(request).to_owned();
+            return protocol.holds_back();
         }
         Heard::Rejected(type_url, reason) => {
             warn!(pod = %proxy.pod, %type_url, reason, "a proxy refuses its configuration and keeps what it had");
@@ -186,6 +199,7 @@ fn hear<P: Protocol>(protocol: &mut P, proxy: &Proxy, request: &P::Request, metr
             let dialogue = dialogues.entry(type_url).or_default();
             dialogue.rejected = P::nonce(request).to_owned();
             dialogue.reason = reason;
+            return protocol.holds_back();
         }
         Heard::Stale(type_url) => debug!(pod = %proxy.pod, %type_url, "an answer to a response that was superseded"),
         Heard::Unknown(type_url) => debug!(pod = %proxy.pod, type_url, "a type that is not served"),

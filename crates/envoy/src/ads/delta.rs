@@ -13,6 +13,8 @@ use crate::envoy::service::discovery::v3::DeltaDiscoveryRequest;
 pub struct DeltaServer {
     subscriptions: BTreeMap<TypeUrl, Subscription>,
     nonces: Nonces,
+    /// Whether the last push left something for when the client has answered.
+    holds_back: bool,
 }
 
 /// What is new or changed, and the names of what is gone.
@@ -30,6 +32,8 @@ struct Subscription {
     asked: BTreeSet<Arc<str>>,
     answered: bool,
     outstanding: Option<String>,
+    /// Whether the client has something that is gone and was not told so yet.
+    keeps: bool,
 }
 
 /// What is sent: resources by reference, so that a push to a thousand clients encodes each of them once.
@@ -92,21 +96,47 @@ impl DeltaServer {
         }
     }
 
-    /// The responses that bring the client from what it has to `snapshot`, in the order in which they must be sent.
+    /// The responses that bring the client from what it has towards `snapshot`, in the order in which they must be sent.
+    /// What refers to something waits until the client has it, and what is referred to stays until nothing does: then
+    /// [`DeltaServer::holds_back`] says so, and another push is due when the client has answered.
     pub fn push(&mut self, snapshot: &Snapshot) -> Vec<DeltaResponse> {
         let mut responses = Vec::new();
+        self.holds_back = false;
         for type_url in TypeUrl::ALL {
-            let Some(subscription) = self.subscriptions.get_mut(&type_url) else { continue };
-            let Some((resources, removed)) = subscription.difference(type_url, snapshot) else { continue };
-            let nonce = self.nonces.next();
-            subscription.outstanding = Some(nonce.clone());
-            if type_url == TypeUrl::Cluster {
-                let sent: Vec<Arc<str>> = resources.iter().map(|r| r.name.clone()).collect();
-                self.forget_endpoints(&sent);
+            if type_url.refers() && TypeUrl::ALL.into_iter().any(|t| t.is_referred_to() && self.awaits(t)) {
+                self.holds_back |= self.subscriptions.contains_key(&type_url);
+                continue;
             }
-            responses.push(DeltaResponse { type_url, nonce, resources, removed });
+            responses.extend(self.respond(type_url, snapshot, !type_url.is_referred_to()));
         }
+        if !self.holds_back && !TypeUrl::ALL.into_iter().any(|t| self.awaits(t)) {
+            let referred_to = TypeUrl::ALL.into_iter().filter(|t| t.is_referred_to());
+            responses.extend(referred_to.filter_map(|t| self.respond(t, snapshot, true)));
+        }
+        self.holds_back |= self.subscriptions.values().any(|s| s.keeps);
         responses
+    }
+
+    /// Whether another push is due when the client has answered.
+    pub fn holds_back(&self) -> bool {
+        self.holds_back
+    }
+
+    /// Whether the client has not answered yet what it was sent of a type.
+    fn awaits(&self, type_url: TypeUrl) -> bool {
+        self.subscriptions.get(&type_url).is_some_and(|s| s.outstanding.is_some())
+    }
+
+    fn respond(&mut self, type_url: TypeUrl, snapshot: &Snapshot, removing: bool) -> Option<DeltaResponse> {
+        let subscription = self.subscriptions.get_mut(&type_url)?;
+        let (resources, removed) = subscription.difference(type_url, snapshot, removing)?;
+        let nonce = self.nonces.next();
+        subscription.outstanding = Some(nonce.clone());
+        if type_url == TypeUrl::Cluster {
+            let sent: Vec<Arc<str>> = resources.iter().map(|r| r.name.clone()).collect();
+            self.forget_endpoints(&sent);
+        }
+        Some(DeltaResponse { type_url, nonce, resources, removed })
     }
 
     /// A cluster that is sent warms anew and needs its endpoints anew.
@@ -173,12 +203,13 @@ impl Subscription {
         self.wildcard || self.names.contains(name)
     }
 
-    /// What has changed, or `None` if nothing has and no answer is owed.
-    fn difference(&mut self, type_url: TypeUrl, snapshot: &Snapshot) -> Option<Difference> {
+    /// What has changed, or `None` if nothing has and no answer is owed. What is gone is told only if `removing`, or if
+    /// the client asked for it.
+    fn difference(&mut self, type_url: TypeUrl, snapshot: &Snapshot, removing: bool) -> Option<Difference> {
         let parts = snapshot.parts(type_url);
         let mut doubtful: BTreeSet<Arc<str>> = differing(&self.base, parts);
         doubtful.extend(self.deviations.keys().chain(&self.asked).cloned());
-        let (mut changed, mut removed) = (Vec::new(), Vec::new());
+        let (mut changed, mut removed, mut kept) = (Vec::new(), Vec::new(), BTreeMap::new());
         for name in doubtful {
             let held = self.held(&name, find(&self.base, &name));
             match find(parts, &name) {
@@ -192,12 +223,17 @@ impl Subscription {
                     }
                 }
                 Some(_) => {}
+                None if held.is_some() && !removing && !self.asked.contains(&name) => {
+                    let held = held.cloned();
+                    kept.insert(name, held);
+                }
                 None if held.is_some() || self.asked.contains(&name) => removed.push(name),
                 None => {}
             }
         }
         self.base = parts.to_vec();
-        self.deviations.clear();
+        self.keeps = !kept.is_empty();
+        self.deviations = kept;
         self.asked.clear();
         if changed.is_empty() && removed.is_empty() && self.answered {
             return None;

@@ -12,14 +12,18 @@ use crate::envoy::service::discovery::v3::DiscoveryRequest;
 pub struct StateOfTheWorldServer {
     subscriptions: BTreeMap<TypeUrl, Subscription>,
     nonces: Nonces,
+    /// Whether the last push left something for when the client has answered.
+    holds_back: bool,
 }
 
 #[derive(Debug, Default)]
 struct Subscription {
     /// `None` asks for everything.
     names: Option<BTreeSet<Arc<str>>>,
-    /// Names and versions of what was sent last; `None` before the first response.
-    sent: Option<Vec<(Arc<str>, Arc<str>)>>,
+    /// What was sent last; `None` before the first response.
+    sent: Option<Vec<Arc<Resource>>>,
+    /// Whether something is among it that is gone.
+    keeps: bool,
     outstanding: Option<(String, String)>,
     /// How often this type was sent, for `version_info`.
     version: u64,
@@ -78,24 +82,48 @@ impl StateOfTheWorldServer {
         }
     }
 
-    /// The responses that bring the client to `snapshot`, in the order in which they must be sent.
+    /// The responses that bring the client towards `snapshot`, in the order in which they must be sent, and as far as
+    /// they may be: see [`super::DeltaServer::push`].
     pub fn push(&mut self, snapshot: &Snapshot) -> Vec<WorldResponse> {
         let mut responses = Vec::new();
+        self.holds_back = false;
         for type_url in TypeUrl::ALL {
-            let Some(subscription) = self.subscriptions.get_mut(&type_url) else { continue };
-            let Some(resources) = subscription.difference(type_url, snapshot) else { continue };
-            let nonce = self.nonces.next();
-            subscription.version += 1;
-            let version = subscription.version.to_string();
-            subscription.outstanding = Some((nonce.clone(), version.clone()));
-            if type_url == TypeUrl::Cluster
-                && let Some(endpoints) = self.subscriptions.get_mut(&TypeUrl::Endpoint)
-            {
-                endpoints.sent = None;
+            if type_url.refers() && TypeUrl::ALL.into_iter().any(|t| t.is_referred_to() && self.awaits(t)) {
+                self.holds_back |= self.subscriptions.contains_key(&type_url);
+                continue;
             }
-            responses.push(WorldResponse { type_url, version, nonce, resources });
+            responses.extend(self.respond(type_url, snapshot, !type_url.is_referred_to()));
         }
+        if !self.holds_back && !TypeUrl::ALL.into_iter().any(|t| self.awaits(t)) {
+            responses.extend(self.respond(TypeUrl::Cluster, snapshot, true));
+        }
+        self.holds_back |= self.subscriptions.values().any(|s| s.keeps);
         responses
+    }
+
+    /// Whether another push is due when the client has answered.
+    pub fn holds_back(&self) -> bool {
+        self.holds_back
+    }
+
+    /// Whether the client has not answered yet what it was sent of a type.
+    fn awaits(&self, type_url: TypeUrl) -> bool {
+        self.subscriptions.get(&type_url).is_some_and(|s| s.outstanding.is_some())
+    }
+
+    fn respond(&mut self, type_url: TypeUrl, snapshot: &Snapshot, removing: bool) -> Option<WorldResponse> {
+        let subscription = self.subscriptions.get_mut(&type_url)?;
+        let resources = subscription.difference(type_url, snapshot, removing)?;
+        let nonce = self.nonces.next();
+        subscription.version += 1;
+        let version = subscription.version.to_string();
+        subscription.outstanding = Some((nonce.clone(), version.clone()));
+        if type_url == TypeUrl::Cluster
+            && let Some(endpoints) = self.subscriptions.get_mut(&TypeUrl::Endpoint)
+        {
+            endpoints.sent = None;
+        }
+        Some(WorldResponse { type_url, version, nonce, resources })
     }
 }
 
@@ -114,16 +142,27 @@ impl Subscription {
         differs
     }
 
-    fn difference(&mut self, type_url: TypeUrl, snapshot: &Snapshot) -> Option<Vec<Arc<Resource>>> {
-        let resources: Vec<Arc<Resource>> = match &self.names {
+    /// What is to be sent, if it is not what was. What is gone is left out only if `removing`; of endpoints what is left
+    /// out stays with the client in any case.
+    fn difference(&mut self, type_url: TypeUrl, snapshot: &Snapshot, removing: bool) -> Option<Vec<Arc<Resource>>> {
+        let mut resources: Vec<Arc<Resource>> = match &self.names {
             None => snapshot.of(type_url).cloned().collect(),
             Some(names) => names.iter().filter_map(|n| snapshot.get(type_url, n)).cloned().collect(),
         };
-        let state: Vec<_> = resources.iter().map(|r| (r.name.clone(), r.version.clone())).collect();
-        if self.sent.as_ref() == Some(&state) {
+        self.keeps = false;
+        if type_url == TypeUrl::Cluster && !removing {
+            let present: BTreeSet<&str> = resources.iter().map(|r| &*r.name).collect();
+            let sent = self.sent.iter().flatten();
+            let kept: Vec<_> = sent.filter(|r| !present.contains(&*r.name)).cloned().collect();
+            self.keeps = !kept.is_empty();
+            resources.extend(kept);
+        }
+        let same = |a: &Arc<Resource>, b: &Arc<Resource>| a.name == b.name && a.version == b.version;
+        let sent = self.sent.as_ref();
+        if sent.is_some_and(|s| s.len() == resources.len() && s.iter().zip(&resources).all(|(a, b)| same(a, b))) {
             return None;
         }
-        self.sent = Some(state);
+        self.sent = Some(resources.clone());
         Some(resources)
     }
 }

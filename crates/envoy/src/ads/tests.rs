@@ -77,10 +77,83 @@ fn a_name_that_does_not_exist_is_answered_as_removed() {
 fn only_differences_are_sent() {
     let mut server = DeltaServer::default();
     server.hear(&subscribe(TypeUrl::Cluster, &[]));
-    server.push(&snapshot(&[(TypeUrl::Cluster, "a", 1), (TypeUrl::Cluster, "b", 1)]));
+    let sent = server.push(&snapshot(&[(TypeUrl::Cluster, "a", 1), (TypeUrl::Cluster, "b", 1)]));
+    acknowledge(&mut server, &sent);
     let sent = server.push(&snapshot(&[(TypeUrl::Cluster, "a", 1), (TypeUrl::Cluster, "c", 1)]));
-    assert_eq!(names(&sent[0]), ["c"]);
+    assert_eq!((names(&sent[0]), sent[0].removed.len()), (vec!["c"], 0));
+    acknowledge(&mut server, &sent);
+    let sent = server.push(&snapshot(&[(TypeUrl::Cluster, "a", 1), (TypeUrl::Cluster, "c", 1)]));
     assert_eq!(sent[0].removed, ["b".into()]);
+}
+
+/// The client takes everything that it was sent.
+fn acknowledge(server: &mut DeltaServer, sent: &[DeltaResponse]) {
+    for response in sent {
+        let mut answer = subscribe(response.type_url, &[]);
+        answer.response_nonce = response.nonce.clone();
+        assert_eq!(server.hear(&answer), Heard::Acknowledged(response.type_url));
+    }
+}
+
+fn types(sent: &[DeltaResponse]) -> Vec<TypeUrl> {
+    sent.iter().map(|r| r.type_url).collect()
+}
+
+#[test]
+fn what_refers_waits_for_what_it_refers_to_which_goes_last() {
+    let mut server = DeltaServer::default();
+    server.hear(&subscribe(TypeUrl::Cluster, &[]));
+    server.hear(&subscribe(TypeUrl::Endpoint, &["old"]));
+    server.hear(&subscribe(TypeUrl::Listener, &[]));
+    server.hear(&subscribe(TypeUrl::Route, &["r"]));
+    let world = |cluster, version| {
+        snapshot(&[
+            (TypeUrl::Cluster, cluster, 1),
+            (TypeUrl::Endpoint, cluster, 1),
+            (TypeUrl::Listener, "l", 1),
+            (TypeUrl::Route, "r", version),
+        ])
+    };
+    let sent = server.push(&world("old", 1));
+    assert_eq!(types(&sent), [TypeUrl::Cluster, TypeUrl::Endpoint]);
+    assert!(server.holds_back());
+    acknowledge(&mut server, &sent);
+    let sent = server.push(&world("old", 1));
+    assert_eq!(types(&sent), [TypeUrl::Listener, TypeUrl::Route]);
+    acknowledge(&mut server, &sent);
+    assert_eq!(server.push(&world("old", 1)), []);
+    assert!(!server.holds_back());
+
+    // A route to another cluster waits for it and for its endpoints, and the old cluster waits for the route.
+    let next = world("new", 2);
+    let sent = server.push(&next);
+    assert_eq!((types(&sent), sent[0].removed.len()), (vec![TypeUrl::Cluster], 0));
+    server.hear(&subscribe(TypeUrl::Endpoint, &["new"]));
+    let endpoints = server.push(&next);
+    assert_eq!((types(&endpoints), names(&endpoints[0])), (vec![TypeUrl::Endpoint], vec!["new"]));
+    acknowledge(&mut server, &[&sent[..], &endpoints[..]].concat());
+    let sent = server.push(&next);
+    assert_eq!(types(&sent), [TypeUrl::Route]);
+    assert!(server.holds_back());
+    assert_eq!(server.push(&next), []);
+    acknowledge(&mut server, &sent);
+    let sent = server.push(&next);
+    assert_eq!(types(&sent), [TypeUrl::Cluster, TypeUrl::Endpoint]);
+    assert_eq!([&sent[0].removed, &sent[1].removed], [&vec!["old".into()]; 2]);
+}
+
+#[test]
+fn a_refusal_holds_nothing_back() {
+    let mut server = DeltaServer::default();
+    server.hear(&subscribe(TypeUrl::Cluster, &[]));
+    server.hear(&subscribe(TypeUrl::Listener, &[]));
+    let content = snapshot(&[(TypeUrl::Cluster, "c", 1), (TypeUrl::Listener, "l", 1)]);
+    let sent = server.push(&content);
+    let mut answer = subscribe(TypeUrl::Cluster, &[]);
+    answer.response_nonce = sent[0].nonce.clone();
+    answer.error_detail = Some(Status { message: "no".to_owned(), ..Default::default() });
+    server.hear(&answer);
+    assert_eq!(types(&server.push(&content)), [TypeUrl::Listener]);
 }
 
 #[test]
@@ -171,6 +244,28 @@ fn the_world_is_sent_whole_and_only_when_it_changes() {
     assert_eq!(heard, Heard::Acknowledged(TypeUrl::Cluster));
     assert_eq!(server.push(&one), []);
     assert_eq!(server.push(&snapshot(&[(TypeUrl::Cluster, "a", 1)]))[0].resources.len(), 1);
+}
+
+#[test]
+fn in_the_world_too_what_is_gone_goes_last() {
+    let mut server = StateOfTheWorldServer::default();
+    server.hear(&world(TypeUrl::Cluster, &[], "", ""));
+    server.hear(&world(TypeUrl::Listener, &[], "", ""));
+    let take = |server: &mut StateOfTheWorldServer, content: &Snapshot| {
+        let sent = server.push(content);
+        for response in &sent {
+            server.hear(&world(response.type_url, &[], &response.version, &response.nonce));
+        }
+        sent.iter().map(|r| (r.type_url, r.resources.len())).collect::<Vec<_>>()
+    };
+    let old = snapshot(&[(TypeUrl::Cluster, "a", 1), (TypeUrl::Listener, "l", 1)]);
+    assert_eq!(take(&mut server, &old), [(TypeUrl::Cluster, 1)]);
+    assert_eq!(take(&mut server, &old), [(TypeUrl::Listener, 1)]);
+    let new = snapshot(&[(TypeUrl::Cluster, "b", 1), (TypeUrl::Listener, "l", 2)]);
+    assert_eq!(take(&mut server, &new), [(TypeUrl::Cluster, 2)], "the old one stays");
+    assert_eq!(take(&mut server, &new), [(TypeUrl::Listener, 1)]);
+    assert_eq!(take(&mut server, &new), [(TypeUrl::Cluster, 1)]);
+    assert_eq!(take(&mut server, &new), []);
 }
 
 #[test]
