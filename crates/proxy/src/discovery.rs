@@ -203,12 +203,14 @@ impl Stream<'_> {
 
     /// The requests that change what is asked for to what is wanted now.
     fn ask(&mut self) -> Vec<DeltaDiscoveryRequest> {
-        let Wanted { endpoints, secrets } = self.wanted.borrow_and_update().clone();
+        let Wanted { endpoints, routes, secrets } = self.wanted.borrow_and_update().clone();
         let endpoints = endpoints.iter().map(|name| name.to_string()).collect();
+        let routes = routes.iter().map(|name| name.to_string()).collect();
         let secrets = secrets.iter().filter(|s| s.source == SecretSource::Ads).map(|s| s.name.to_string());
         let secrets: BTreeSet<String> = secrets.collect();
         let endpoints = self.client.want(TypeUrl::Endpoint, endpoints);
-        endpoints.into_iter().chain(self.client.want(TypeUrl::Secret, secrets)).collect()
+        let routes = self.client.want(TypeUrl::Route, routes);
+        endpoints.into_iter().chain(routes).chain(self.client.want(TypeUrl::Secret, secrets)).collect()
     }
 }
 
@@ -219,7 +221,8 @@ fn wanted_of(offer: &Offer, wanted: &Wanted) -> Update {
     let asked = |name: &str| match offer.type_url {
         TypeUrl::Endpoint => wanted.endpoints.contains(name),
         TypeUrl::Secret => wanted.secrets.iter().any(|s| *s.name == *name && s.source == SecretSource::Ads),
-        TypeUrl::Cluster | TypeUrl::Listener | TypeUrl::Route => true,
+        TypeUrl::Route => wanted.routes.contains(name),
+        TypeUrl::Cluster | TypeUrl::Listener => true,
     };
     update.resources.retain(|resource| asked(&resource.name));
     update.removed.retain(|name| asked(name));

@@ -1,4 +1,4 @@
-//! Authorization of connections.
+//! Authorization of connections and of requests.
 //!
 //! Rules are prepared when the configuration is converted; a verdict allocates nothing. The meaning is that of Envoy's
 //! RBAC engine: policies are tried in the order of their names, and the first that matches decides.
@@ -7,9 +7,13 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
+use http::request::Parts;
 use ipnet::IpNet;
 
-use crate::config::{RbacFilter, StringMatch};
+use crate::DynamicMetadata;
+use crate::config::http::{HeaderMatch, HttpRbac};
+use crate::config::{MetadataMatch, RbacFilter, StringMatch, UriTemplate};
+use crate::routing;
 
 /// What is done with a connection that a policy matches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,6 +72,21 @@ pub enum Permission {
     DestinationPorts(i32, i32),
     /// The server name of the ClientHello matches; it is empty if there was none.
     ServerName(StringMatch),
+    /// Something of a request.
+    Request(RequestFact),
+}
+
+/// A fact about a request of HTTP. It holds for no connection.
+#[derive(Debug, Clone)]
+pub enum RequestFact {
+    /// A header is what it must be.
+    Header(HeaderMatch),
+    /// The path matches, without its query.
+    Path(StringMatch),
+    /// The path matches a template, without its query.
+    Template(UriTemplate),
+    /// What filters noted is what it must be.
+    Metadata(MetadataMatch),
 }
 
 /// A fact about who asks.
@@ -77,6 +96,10 @@ pub enum Principal {
     Authenticated(Option<StringMatch>),
     /// The peer's address is in the prefix. On L4 `source_ip`, `direct_remote_ip` and `remote_ip` are the same.
     Source(IpNet),
+    /// The address that a request is said to come from is in the prefix.
+    Remote(IpNet),
+    /// Something of a request.
+    Request(RequestFact),
 }
 
 /// What is known of a connection when it is authorized. An IPv4 address must not be in its IPv6 form.
@@ -94,7 +117,20 @@ pub struct Peer<'a> {
     pub identities: &'a [Arc<str>],
 }
 
-/// What a set of rules says to a connection.
+/// What is known of a request when it is authorized.
+#[derive(Debug, Clone, Copy)]
+pub struct Asking<'a> {
+    /// Its connection.
+    pub peer: Peer<'a>,
+    /// Where it is said to come from, after what `x-forwarded-for` says as far as that is trusted.
+    pub remote: IpAddr,
+    /// Its head, normalised.
+    pub parts: &'a Parts,
+    /// What filters noted of it.
+    pub metadata: &'a DynamicMetadata,
+}
+
+/// What a set of rules says to a connection or request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Verdict<'r> {
     /// Whether the connection may go on.
@@ -118,8 +154,9 @@ impl<T> Expression<T> {
 }
 
 impl Permission {
-    fn holds(&self, peer: &Peer<'_>) -> bool {
+    fn holds(&self, peer: &Peer<'_>, asking: Option<&Asking<'_>>) -> bool {
         match self {
+            Permission::Request(fact) => asking.is_some_and(|asking| fact.holds(asking)),
             Permission::DestinationIp(net) => net.contains(&peer.destination.ip()),
             Permission::DestinationPort(port) => peer.destination.port() == *port,
             Permission::DestinationPorts(start, end) => (*start..*end).contains(&i32::from(peer.destination.port())),
@@ -129,8 +166,10 @@ impl Permission {
 }
 
 impl Principal {
-    fn holds(&self, peer: &Peer<'_>) -> bool {
+    fn holds(&self, peer: &Peer<'_>, asking: Option<&Asking<'_>>) -> bool {
         match self {
+            Principal::Request(fact) => asking.is_some_and(|asking| fact.holds(asking)),
+            Principal::Remote(net) => net.contains(&asking.map_or(peer.source, |asking| asking.remote)),
             Principal::Authenticated(None) => peer.tls,
             Principal::Authenticated(Some(matcher)) => peer.tls && peer.identities.iter().any(|i| matcher.matches(i)),
             Principal::Source(net) => net.contains(&peer.source),
@@ -141,9 +180,18 @@ impl Principal {
 impl Rules {
     /// What these rules say to a connection.
     pub fn verdict(&self, peer: &Peer<'_>) -> Verdict<'_> {
+        self.decide(peer, None)
+    }
+
+    /// What these rules say to a request.
+    pub fn verdict_of(&self, asking: &Asking<'_>) -> Verdict<'_> {
+        self.decide(&asking.peer, Some(asking))
+    }
+
+    fn decide(&self, peer: &Peer<'_>, asking: Option<&Asking<'_>>) -> Verdict<'_> {
         let matches = |policy: &&Policy| {
-            policy.permission.holds(&|p: &Permission| p.holds(peer))
-                && policy.principal.holds(&|p: &Principal| p.holds(peer))
+            policy.permission.holds(&|p: &Permission| p.holds(peer, asking))
+                && policy.principal.holds(&|p: &Principal| p.holds(peer, asking))
         };
         let policy = self.policies.iter().find(matches).map(|p| &p.name);
         let allowed = match self.action {
@@ -152,6 +200,29 @@ impl Rules {
             Action::Log => true,
         };
         Verdict { allowed, action: self.action, policy }
+    }
+}
+
+impl RequestFact {
+    fn holds(&self, asking: &Asking<'_>) -> bool {
+        match self {
+            RequestFact::Header(header) => header.holds(asking.parts),
+            RequestFact::Path(path) => path.matches(routing::path(asking.parts)),
+            RequestFact::Template(template) => template.matches(routing::path(asking.parts)),
+            RequestFact::Metadata(metadata) => metadata.holds(asking.metadata),
+        }
+    }
+}
+
+impl HttpRbac {
+    /// What the enforced rules say; a filter without rules lets everything pass.
+    pub fn verdict(&self, asking: &Asking<'_>) -> Option<Verdict<'_>> {
+        self.rules.as_ref().map(|r| r.verdict_of(asking))
+    }
+
+    /// What the rules say that are only counted.
+    pub fn shadow_verdict(&self, asking: &Asking<'_>) -> Option<Verdict<'_>> {
+        self.shadow.as_ref().map(|r| r.verdict_of(asking))
     }
 }
 

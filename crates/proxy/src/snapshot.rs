@@ -16,6 +16,7 @@ use envoy::TypeUrl;
 use envoy::ads::Offer;
 use prost_types::Any;
 
+use crate::config::http::{HttpConnectionManager, RouteSource, RouteTable};
 use crate::config::{
     Cluster, Discovery, Listener, LoadAssignment, Rejected, Secret, SecretRef, SecretSource, TlsCertificate,
     TlsSettings, Validation, ValidationContext,
@@ -65,6 +66,11 @@ pub enum Missing {
         /// The name of the assignment.
         name: Arc<str>,
     },
+    /// A route table.
+    Routes {
+        /// Its name.
+        name: Arc<str>,
+    },
     /// A secret.
     Secret(SecretRef),
     /// A cluster that is itself still warming.
@@ -79,6 +85,8 @@ pub enum Missing {
 pub struct Wanted {
     /// Assignments of endpoints.
     pub endpoints: BTreeSet<Arc<str>>,
+    /// Route tables.
+    pub routes: BTreeSet<Arc<str>>,
     /// Secrets.
     pub secrets: BTreeSet<SecretRef>,
 }
@@ -89,6 +97,7 @@ pub struct Snapshot {
     listeners: Arc<Slots<Listener>>,
     clusters: Arc<Slots<Cluster>>,
     endpoints: Arc<Slots<LoadAssignment>>,
+    routes: Arc<Slots<RouteTable>>,
     secrets: Arc<Slots<Secret>>,
     /// Active listeners by address.
     addresses: Arc<HashMap<SocketAddr, Arc<Listener>>>,
@@ -122,8 +131,8 @@ impl Snapshot {
         (next, refusals)
     }
 
-    /// The next snapshot once endpoints have been waited for too long: what is `overdue` and waits for nothing but
-    /// endpoints goes live without them, as in Envoy after `initial_fetch_timeout`. Secrets are still waited for:
+    /// The next snapshot once endpoints or routes have been waited for too long: what is `overdue` and waits for nothing
+    /// but these goes live without them, as in Envoy after `initial_fetch_timeout`. Secrets are still waited for:
     /// without its certificate the new version could only fail, and the old one may serve.
     #[must_use]
     pub fn without_endpoints(&self, overdue: impl Fn(TypeUrl, &str) -> bool) -> Snapshot {
@@ -160,6 +169,11 @@ impl Snapshot {
         self.endpoints.active()
     }
 
+    /// Every route table that came by RDS, by name.
+    pub fn routes(&self) -> BTreeMap<&str, &Loaded<RouteTable>> {
+        self.routes.active()
+    }
+
     /// Every secret, by name.
     pub fn secrets(&self) -> BTreeMap<&str, &Loaded<Secret>> {
         self.secrets.active()
@@ -178,6 +192,14 @@ impl Snapshot {
     /// The cluster of this name that is live.
     pub fn cluster(&self, name: &str) -> Option<&Arc<Cluster>> {
         self.clusters.get(name)
+    }
+
+    /// The route table of a connection manager: its own, or that of RDS, if it has come.
+    pub fn routes_of<'a>(&'a self, connections: &'a HttpConnectionManager) -> Option<&'a Arc<RouteTable>> {
+        match &connections.routes {
+            RouteSource::Inline(table) => Some(table),
+            RouteSource::Rds(name) => self.routes.get(name),
+        }
     }
 
     /// The secret of this name.
@@ -214,7 +236,10 @@ impl Snapshot {
             }
             wanted.secrets.extend(cluster.secrets().cloned());
         }
-        wanted.secrets.extend(self.listeners.all().flat_map(|l| l.secrets().cloned()));
+        for listener in self.listeners.all() {
+            wanted.secrets.extend(listener.secrets().cloned());
+            wanted.routes.extend(listener.route_tables().cloned());
+        }
         wanted
     }
 
@@ -244,7 +269,7 @@ impl Snapshot {
             TypeUrl::Cluster => self.clusters.has_version(name, version),
             TypeUrl::Endpoint => self.endpoints.has_version(name, version),
             TypeUrl::Secret => self.secrets.has_version(name, version),
-            TypeUrl::Route => false,
+            TypeUrl::Route => self.routes.has_version(name, version),
         }
     }
 
@@ -265,7 +290,14 @@ impl Snapshot {
     pub fn missing_for_listener(&self, listener: &Listener) -> Vec<Missing> {
         let mut missing = self.missing_secrets(listener.secrets());
         let chains = listener.chains.iter().chain(&listener.default_chain);
-        let names: BTreeSet<&Arc<str>> = chains.flat_map(|c| c.terminal.clusters()).collect();
+        let mut names: BTreeSet<&Arc<str>> = chains.flat_map(|c| c.terminal.clusters()).collect();
+        let tables: BTreeSet<&Arc<str>> = listener.route_tables().collect();
+        for name in tables {
+            match self.routes.get(name) {
+                Some(table) => names.extend(table.clusters()),
+                None => missing.push(Missing::Routes { name: name.clone() }),
+            }
+        }
         let warming = names.into_iter().filter(|name| self.clusters.is_first_warming(name));
         missing.extend(warming.map(|name| Missing::Cluster { name: name.clone() }));
         missing
@@ -301,7 +333,8 @@ impl Snapshot {
                 Arc::make_mut(&mut self.secrets).set(decoded);
             }
             TypeUrl::Route => {
-                return Err(Rejected { field: String::new(), reason: "routes are not supported".to_owned() });
+                let Some(decoded) = Decoded::<RouteTable>::new(offered, &self.routes)? else { return Ok(()) };
+                Arc::make_mut(&mut self.routes).set(decoded);
             }
         }
         Ok(())
@@ -313,7 +346,7 @@ impl Snapshot {
             TypeUrl::Cluster => Arc::make_mut(&mut self.clusters).remove(name),
             TypeUrl::Endpoint => Arc::make_mut(&mut self.endpoints).remove(name),
             TypeUrl::Secret => Arc::make_mut(&mut self.secrets).remove(name),
-            TypeUrl::Route => {}
+            TypeUrl::Route => Arc::make_mut(&mut self.routes).remove(name),
         }
         self.forgive(type_url, name);
     }
@@ -325,12 +358,15 @@ impl Snapshot {
         }
     }
 
-    /// Drops endpoints and secrets that were wanted before and are no longer: the server will not say that they go.
+    /// Drops endpoints, routes and secrets that were wanted before and are no longer: the server will not say that they go.
     /// What the pod's own agent brought stays, because it does not bring it again.
     fn drop_unwanted(&mut self, before: &Wanted) {
         let now = self.wanted();
         for name in before.endpoints.difference(&now.endpoints) {
             Arc::make_mut(&mut self.endpoints).remove(name);
+        }
+        for name in before.routes.difference(&now.routes) {
+            Arc::make_mut(&mut self.routes).remove(name);
         }
         let names: BTreeSet<&Arc<str>> = now.secrets.iter().map(|s| &s.name).collect();
         let gone = before.secrets.difference(&now.secrets).filter(|s| s.source == SecretSource::Ads);

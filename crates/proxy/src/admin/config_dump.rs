@@ -42,7 +42,7 @@ pub(super) fn answer(proxy: &Proxy, query: &Query<'_>) -> Answer {
     }
     let dump = Dump { printer: Printer::new(), state: &proxy.state(), names };
     let resource = query.get("resource").filter(|r| !r.is_empty());
-    let mut sections = vec![dump.clusters(), dump.endpoints(), dump.listeners(), dump.secrets()];
+    let mut sections = vec![dump.clusters(), dump.endpoints(), dump.listeners(), dump.routes(), dump.secrets()];
     if let Some(field) = resource {
         let mut lists = sections.into_iter().flat_map(|s| s.lists.into_iter().map(move |l| (s.name, l)));
         return match lists.find(|(_, list)| list.field == field) {
@@ -132,6 +132,20 @@ impl Dump<'_> {
         });
         let list = List { field: "dynamic_listeners", element: "DynamicListener", values: values.collect() };
         Section { name: "ListenersConfigDump", lists: vec![list] }
+    }
+
+    fn routes(&self) -> Section {
+        let snapshot = self.state.snapshot();
+        let mut routes: BTreeMap<&str, Map<String, Value>> = BTreeMap::new();
+        for (name, loaded) in snapshot.routes() {
+            routes.insert(name, self.version(TypeUrl::Route, name, "route_config", loaded));
+        }
+        for (_, name) in snapshot.rejected().keys().filter(|(type_url, _)| *type_url == TypeUrl::Route) {
+            self.note_refusal(TypeUrl::Route, name, routes.entry(name).or_default());
+        }
+        let values = routes.into_iter().filter(|(name, _)| self.asks(name)).map(|(_, fields)| Value::Object(fields));
+        let list = List { field: "dynamic_route_configs", element: "DynamicRouteConfig", values: values.collect() };
+        Section { name: "RoutesConfigDump", lists: vec![list] }
     }
 
     fn secrets(&self) -> Section {

@@ -99,18 +99,18 @@ async fn the_dump_shows_what_is_in_force_and_no_keys() {
     let page = world.get("/config_dump?include_eds").await;
     let dump = page.as_message("envoy.admin.v3.ConfigDump");
     let types: Vec<&str> = dump["configs"].as_array().unwrap().iter().map(|c| c["@type"].as_str().unwrap()).collect();
-    let names = ["Bootstrap", "Clusters", "Endpoints", "Listeners", "Secrets"];
+    let names = ["Bootstrap", "Clusters", "Endpoints", "Listeners", "Routes", "Secrets"];
     assert_eq!(types, names.map(|n| format!("type.googleapis.com/envoy.admin.v3.{n}ConfigDump")));
     let cluster = &dump["configs"][1]["dynamic_active_clusters"][0];
     assert_eq!(cluster["cluster"]["metadata"]["filter_metadata"]["istio"]["services"][0]["host"], "a.b");
     assert_eq!(cluster["version_info"], "1");
     assert!(cluster["last_updated"].as_str().unwrap().ends_with('Z'));
     assert_eq!(dump["configs"][3]["dynamic_listeners"][0]["active_state"]["listener"]["name"], "l");
-    let secret = &dump["configs"][4]["dynamic_active_secrets"][0]["secret"]["tls_certificate"];
+    let secret = &dump["configs"][5]["dynamic_active_secrets"][0]["secret"]["tls_certificate"];
     assert_eq!(secret["private_key"]["inline_string"], "[redacted]");
     assert!(secret["certificate_chain"]["inline_string"].as_str().unwrap().starts_with("-----BEGIN CERT"));
     assert!(!page.1.contains("PRIVATE KEY"));
-    assert_eq!(world.get("/config_dump").await.json()["configs"].as_array().unwrap().len(), 4);
+    assert_eq!(world.get("/config_dump").await.json()["configs"].as_array().unwrap().len(), 5);
 }
 
 #[tokio::test]
@@ -137,7 +137,7 @@ async fn the_dump_shows_what_waits_and_what_was_refused() {
     assert_eq!(listeners[0]["warming_state"]["listener"]["name"], "l");
     assert_eq!(listeners[1]["name"], "m");
     assert!(listeners[1]["error_state"]["details"].as_str().unwrap().starts_with("address"), "{listeners}");
-    assert_eq!(dump["configs"][3]["dynamic_warming_secrets"][0]["name"], "default");
+    assert_eq!(dump["configs"][4]["dynamic_warming_secrets"][0]["name"], "default");
 }
 
 #[tokio::test]

@@ -18,7 +18,7 @@ use prost_types::Any;
 use super::access_log::{self, AccessLog};
 use super::chain_index::ChainIndex;
 use super::field::{Checked, Path, Rejected, fields};
-use super::filter_chain::FilterChain;
+use super::filter_chain::{FilterChain, Terminal};
 use super::metadata::Metadata;
 use super::tls::SecretRef;
 use super::{address, filter_chain};
@@ -158,9 +158,22 @@ impl PortPredicate {
 }
 
 impl Listener {
+    /// The names of the route tables that its chains get by RDS; some may be there several times.
+    pub fn route_tables(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.all_chains().filter_map(|chain| match &chain.terminal {
+            Terminal::Http(connections) => connections.routes.name(),
+            Terminal::Tcp(_) => None,
+        })
+    }
+
+    /// Every chain, the one for all other connections last.
+    fn all_chains(&self) -> impl Iterator<Item = &Arc<FilterChain>> {
+        self.chains.iter().chain(&self.default_chain)
+    }
+
     /// The secrets that its chains' TLS contexts name.
     pub fn secrets(&self) -> impl Iterator<Item = &SecretRef> {
-        let tls = self.chains.iter().chain(&self.default_chain).filter_map(|c| c.tls.as_deref());
+        let tls = self.all_chains().filter_map(|c| c.tls.as_deref());
         tls.flat_map(|t| t.settings.secrets())
     }
 }

@@ -9,11 +9,15 @@ use envoy::envoy::config::rbac::v3::principal::{Authenticated, Identifier};
 use envoy::envoy::config::rbac::v3::rbac::Action as WireAction;
 use envoy::envoy::extensions::filters::network::rbac::v3 as filter;
 use envoy::envoy::extensions::filters::network::rbac::v3::rbac::EnforcementType;
+use envoy::envoy::r#type::matcher::v3 as matcher;
 
 use super::address::prefix;
 use super::field::{Checked, Path, fields};
+use super::http::HeaderMatch;
+use super::metadata_match::MetadataMatch;
 use super::string_match::StringMatch;
-use crate::rbac::{Action, Expression, Permission, Policy, Principal, Rules};
+use super::uri_template::UriTemplate;
+use crate::rbac::{Action, Expression, Permission, Policy, Principal, RequestFact, Rules};
 
 /// The RBAC network filter.
 #[derive(Debug, Clone)]
@@ -101,6 +105,7 @@ fn any<T>(at: &Path<'_>, value: bool) -> Checked<Expression<T>> {
 fn permission(at: &Path<'_>, message: v3::Permission, layer: Layer) -> Checked<Expression<Permission>> {
     let http = |name: &str| Err(at.field(name).reject("is only known of HTTP requests, not of connections"));
     let unsupported = |name: &str| Err(at.field(name).reject("is not supported"));
+    let connection = layer == Layer::Connection;
     Ok(match at.required(message.rule)? {
         Rule::AndRules(set) => {
             Expression::All(each(&at.field("and_rules").field("rules"), set.rules, permission, layer)?)
@@ -129,11 +134,27 @@ fn permission(at: &Path<'_>, message: v3::Permission, layer: Layer) -> Checked<E
             let at = at.field("requested_server_name");
             Expression::Is(Permission::ServerName(StringMatch::from_message(&at, matcher)?))
         }
-        Rule::Header(_) => return http("header"),
-        Rule::UrlPath(_) => return http("url_path"),
-        Rule::UriTemplate(_) => return http("uri_template"),
-        Rule::Metadata(_) => return unsupported("metadata"),
-        Rule::SourcedMetadata(_) => return unsupported("sourced_metadata"),
+        Rule::Header(_) if connection => return http("header"),
+        Rule::UrlPath(_) if connection => return http("url_path"),
+        Rule::UriTemplate(_) if connection => return http("uri_template"),
+        Rule::Metadata(_) if connection => return http("metadata"),
+        Rule::SourcedMetadata(_) if connection => return http("sourced_metadata"),
+        Rule::Header(header) => Expression::Is(Permission::Request(RequestFact::Header(HeaderMatch::from_message(
+            &at.field("header"),
+            header,
+        )?))),
+        Rule::UrlPath(path) => Expression::Is(Permission::Request(url_path(&at.field("url_path"), path)?)),
+        Rule::UriTemplate(template) => {
+            let template = UriTemplate::from_message(&at.field("uri_template"), template)?;
+            Expression::Is(Permission::Request(RequestFact::Template(template)))
+        }
+        Rule::Metadata(metadata) => {
+            let metadata = MetadataMatch::from_message(&at.field("metadata"), metadata)?;
+            Expression::Is(Permission::Request(RequestFact::Metadata(metadata)))
+        }
+        Rule::SourcedMetadata(metadata) => {
+            Expression::Is(Permission::Request(sourced(&at.field("sourced_metadata"), metadata)?))
+        }
         Rule::Matcher(_) => return unsupported("matcher"),
     })
 }
@@ -142,6 +163,7 @@ fn principal(at: &Path<'_>, message: v3::Principal, layer: Layer) -> Checked<Exp
     let http = |name: &str| Err(at.field(name).reject("is only known of HTTP requests, not of connections"));
     let unsupported = |name: &str| Err(at.field(name).reject("is not supported"));
     let source = |name: &str, range| Ok(Expression::Is(Principal::Source(prefix(&at.field(name), range)?)));
+    let connection = layer == Layer::Connection;
     Ok(match at.required(message.identifier)? {
         Identifier::AndIds(set) => Expression::All(each(&at.field("and_ids").field("ids"), set.ids, principal, layer)?),
         Identifier::OrIds(set) => Expression::OneOf(each(&at.field("or_ids").field("ids"), set.ids, principal, layer)?),
@@ -154,12 +176,40 @@ fn principal(at: &Path<'_>, message: v3::Principal, layer: Layer) -> Checked<Exp
         }
         Identifier::SourceIp(range) => return source("source_ip", range),
         Identifier::DirectRemoteIp(range) => return source("direct_remote_ip", range),
-        Identifier::RemoteIp(range) => return source("remote_ip", range),
-        Identifier::Header(_) => return http("header"),
-        Identifier::UrlPath(_) => return http("url_path"),
-        Identifier::Metadata(_) => return unsupported("metadata"),
+        Identifier::RemoteIp(range) if connection => return source("remote_ip", range),
+        Identifier::RemoteIp(range) => Expression::Is(Principal::Remote(prefix(&at.field("remote_ip"), range)?)),
+        Identifier::Header(_) if connection => return http("header"),
+        Identifier::UrlPath(_) if connection => return http("url_path"),
+        Identifier::Metadata(_) if connection => return http("metadata"),
+        Identifier::SourcedMetadata(_) if connection => return http("sourced_metadata"),
+        Identifier::Header(header) => Expression::Is(Principal::Request(RequestFact::Header(
+            HeaderMatch::from_message(&at.field("header"), header)?,
+        ))),
+        Identifier::UrlPath(path) => Expression::Is(Principal::Request(url_path(&at.field("url_path"), path)?)),
+        Identifier::Metadata(metadata) => {
+            let metadata = MetadataMatch::from_message(&at.field("metadata"), metadata)?;
+            Expression::Is(Principal::Request(RequestFact::Metadata(metadata)))
+        }
+        Identifier::SourcedMetadata(metadata) => {
+            Expression::Is(Principal::Request(sourced(&at.field("sourced_metadata"), metadata)?))
+        }
         Identifier::FilterState(_) => return unsupported("filter_state"),
-        Identifier::SourcedMetadata(_) => return unsupported("sourced_metadata"),
         Identifier::Custom(_) => return unsupported("custom"),
     })
+}
+
+fn url_path(at: &Path<'_>, message: matcher::PathMatcher) -> Checked<RequestFact> {
+    let at = at.field("path");
+    let matcher::path_matcher::Rule::Path(path) = at.required(message.rule)?;
+    StringMatch::from_message(&at, path).map(RequestFact::Path)
+}
+
+/// What filters noted of a request; what its route says is not asked for by anybody.
+fn sourced(at: &Path<'_>, message: v3::SourcedMetadata) -> Checked<RequestFact> {
+    fields!(at, message => v3::SourcedMetadata { metadata_matcher, metadata_source });
+    if at.field("metadata_source").enumeration::<v3::MetadataSource>(metadata_source)? != v3::MetadataSource::Dynamic {
+        return Err(at.field("metadata_source").reject("only DYNAMIC is supported"));
+    }
+    let at = at.field("metadata_matcher");
+    MetadataMatch::from_message(&at, at.required(metadata_matcher)?).map(RequestFact::Metadata)
 }

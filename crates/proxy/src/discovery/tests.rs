@@ -207,7 +207,7 @@ async fn what_is_refused_is_named_and_the_old_version_serves() {
     see("the first configuration", || proxy.is_ready().then_some(())).await;
     let before = proxy.snapshot();
     control.set(&[
-        (Cluster, "d", "2", "name: d\nlb_policy: MAGLEV\n"),
+        (Cluster, "d", "2", "name: d\nlb_policy: LOAD_BALANCING_POLICY_CONFIG\n"),
         (Cluster, "e", "1", "name: e\n"),
         (Listener, "l", "1", &l),
     ]);
@@ -278,7 +278,7 @@ fn the_agents_secrets_are_not_taken_from_the_control_plane() {
     };
     let secret = |name: &str, source| SecretRef { name: name.into(), source };
     let secrets = [secret("default", SecretSource::Cluster("sds-grpc".into())), secret("ours", SecretSource::Ads)];
-    let wanted = Wanted { endpoints: [].into(), secrets: secrets.into() };
+    let wanted = Wanted { endpoints: [].into(), routes: [].into(), secrets: secrets.into() };
     let update = wanted_of(&client.receive(response).unwrap(), &wanted);
     assert_eq!(update.resources.iter().map(|r| r.name.as_str()).collect::<Vec<_>>(), ["ours"]);
     assert!(update.removed.is_empty());

@@ -65,7 +65,7 @@ fn it_is_known_when_a_version_came_for_as_long_as_it_is_there() {
     let time = SystemTime::now();
     state.apply(update(Cluster, "name: c\n"), now, time);
     assert_eq!(state.arrivals().at(Cluster, "c", "1"), Some(time));
-    state.apply(update(Cluster, "name: c\nlb_policy: MAGLEV\n"), now, SystemTime::UNIX_EPOCH);
+    state.apply(update(Cluster, "name: c\nlb_policy: LOAD_BALANCING_POLICY_CONFIG\n"), now, SystemTime::UNIX_EPOCH);
     assert_eq!(state.arrivals().at(Cluster, "c", "1"), Some(time));
     state.apply(Update { removed: vec!["c".to_owned()], ..none(Cluster) }, now, time);
     assert_eq!(state.arrivals().at(Cluster, "c", "1"), None);

@@ -4,12 +4,13 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use envoy::TypeUrl;
-use envoy::envoy::config::{cluster, endpoint, listener};
+use envoy::envoy::config::{cluster, endpoint, listener, route};
 use envoy::envoy::extensions::transport_sockets::tls;
 use prost::Message;
 use prost_types::Any;
 
 use super::Offered;
+use crate::config::http::RouteTable;
 use crate::config::{Cluster, Listener, LoadAssignment, Rejected, Secret};
 
 /// A resource in force, with what it was made from.
@@ -151,6 +152,15 @@ impl Kind for Cluster {
 impl Kind for LoadAssignment {
     type Message = endpoint::v3::ClusterLoadAssignment;
     const TYPE_URL: TypeUrl = TypeUrl::Endpoint;
+
+    fn name(&self) -> &Arc<str> {
+        &self.name
+    }
+}
+
+impl Kind for RouteTable {
+    type Message = route::v3::RouteConfiguration;
+    const TYPE_URL: TypeUrl = TypeUrl::Route;
 
     fn name(&self) -> &Arc<str> {
         &self.name

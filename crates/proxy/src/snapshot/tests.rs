@@ -39,7 +39,7 @@ fn ads(name: &str) -> SecretRef {
 fn a_bad_resource_harms_no_other_and_keeps_its_last_good_version() {
     let before = accept(&Snapshot::default(), TypeUrl::Cluster, STATIC);
     let resources = vec![
-        offered(TypeUrl::Cluster, "c", "name: c\nlb_policy: MAGLEV\n"),
+        offered(TypeUrl::Cluster, "c", "name: c\nlb_policy: LOAD_BALANCING_POLICY_CONFIG\n"),
         offered(TypeUrl::Cluster, "d", "name: d\n"),
     ];
     let (after, refused) = before.apply(Update { type_url: TypeUrl::Cluster, resources, removed: Vec::new() });
@@ -174,4 +174,56 @@ fn a_resource_under_another_name_is_refused() {
     update.resources[0].name = "d".to_owned();
     let (_, refused) = Snapshot::default().apply(update);
     assert_eq!(refused[0].1.to_string(), "the resource \"d\" has a message named \"c\"");
+}
+
+/// A listener whose chain gets the route table `r`.
+fn http_listener() -> String {
+    let connections = "{name: http, typed_config: {\"@type\": type.googleapis.com/envoy.extensions.filters.network.\
+        http_connection_manager.v3.HttpConnectionManager, stat_prefix: s, rds: {config_source: {ads: {}}, \
+        route_config_name: r}, http_filters: [{name: router, typed_config: {\"@type\": \
+        type.googleapis.com/envoy.extensions.filters.http.router.v3.Router}}]}}";
+    format!(
+        "name: l\naddress: {{socket_address: {{address: 0.0.0.0, port_value: 1}}}}\n\
+         filter_chains: [{{filters: [{connections}]}}]\n"
+    )
+}
+
+fn routes(cluster: &str) -> String {
+    format!(
+        "name: r\nvirtual_hosts: [{{name: v, domains: ['*'], routes: [{{match: {{prefix: /}}, route: {{cluster: \
+         {cluster}}}}}]}}]\n"
+    )
+}
+
+#[test]
+fn a_listener_waits_for_its_route_table_and_for_the_clusters_in_it_that_are_announced() {
+    let snapshot = accept(&Snapshot::default(), TypeUrl::Cluster, EDS);
+    let snapshot = accept(&snapshot, TypeUrl::Listener, &http_listener());
+    assert_eq!(snapshot.wanted().routes.iter().map(|n| &**n).collect::<Vec<_>>(), ["r"]);
+    assert_eq!(snapshot.warming()[&(TypeUrl::Listener, "l")], [Missing::Routes { name: "r".into() }]);
+    let snapshot = accept(&snapshot, TypeUrl::Route, &routes("c"));
+    assert_eq!(snapshot.warming()[&(TypeUrl::Listener, "l")], [Missing::Cluster { name: "c".into() }]);
+    let snapshot = accept(&snapshot, TypeUrl::Endpoint, &assignment(80));
+    assert!(snapshot.listener("l").is_some());
+}
+
+#[test]
+fn a_changed_route_table_is_in_force_at_once_and_goes_with_the_last_listener_that_wants_it() {
+    let snapshot = accept(&Snapshot::default(), TypeUrl::Listener, &http_listener());
+    let snapshot = accept(&snapshot, TypeUrl::Route, &routes("nobody"));
+    let listener = snapshot.listener("l").unwrap().clone();
+    let snapshot = accept(&snapshot, TypeUrl::Route, &routes("other"));
+    assert!(Arc::ptr_eq(&listener, snapshot.listener("l").unwrap()));
+    let clusters: Vec<&str> = snapshot.routes()["r"].config.clusters().map(|name| &**name).collect();
+    assert_eq!(clusters, ["other"]);
+    let removed = vec!["l".to_owned()];
+    let (snapshot, _) = snapshot.apply(Update { type_url: TypeUrl::Listener, resources: Vec::new(), removed });
+    assert!(snapshot.routes().is_empty() && snapshot.wanted().routes.is_empty());
+}
+
+#[test]
+fn a_listener_whose_routes_are_overdue_goes_live_without_them() {
+    let snapshot = accept(&Snapshot::default(), TypeUrl::Listener, &http_listener());
+    assert!(snapshot.listener("l").is_none());
+    assert!(snapshot.without_endpoints(|_, _| true).listener("l").is_some());
 }

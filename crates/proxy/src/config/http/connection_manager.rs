@@ -293,6 +293,14 @@ impl HttpConnectionManager {
 }
 
 impl RouteSource {
+    /// The name by which RDS has them.
+    pub fn name(&self) -> Option<&Arc<str>> {
+        match self {
+            RouteSource::Inline(_) => None,
+            RouteSource::Rds(name) => Some(name),
+        }
+    }
+
     fn from_message(at: &Path<'_>, message: RouteSpecifier) -> Checked<RouteSource> {
         match message {
             RouteSpecifier::RouteConfig(table) => {

@@ -7,6 +7,7 @@ use envoy::envoy::config::route::v3;
 use super::action::Action;
 use super::filter::Overrides;
 use super::header::HeaderMutations;
+use super::host_index::{HostIndex, without_port};
 use super::mirror::Mirror;
 use super::virtual_host::VirtualHost;
 use crate::config::field::{Checked, Path, Rejected, fields};
@@ -36,9 +37,17 @@ pub struct RouteTable {
     pub overrides: Overrides,
     /// Opaque facts.
     pub metadata: Metadata,
+    /// Finds the virtual host of an authority.
+    index: HostIndex,
 }
 
 impl RouteTable {
+    /// The virtual host that takes an authority. A request without an authority is taken by none but a lone `*`.
+    pub fn host(&self, authority: &str) -> Option<&Arc<VirtualHost>> {
+        let authority = if self.ignore_port { without_port(authority) } else { authority };
+        self.index.find(authority).and_then(|position| self.hosts.get(position))
+    }
+
     /// Every cluster that requests may go to, as far as the table says.
     pub fn clusters(&self) -> impl Iterator<Item = &Arc<str>> {
         let routes = self.hosts.iter().flat_map(|host| &host.routes);
@@ -63,9 +72,15 @@ impl RouteTable {
         let hosts_at = at.field("virtual_hosts");
         let hosts = virtual_hosts.into_iter().enumerate();
         let hosts = hosts.map(|(i, h)| VirtualHost::from_message(&hosts_at.index(i), h, limit).map(Arc::new));
+        let hosts: Box<[Arc<VirtualHost>]> = hosts.collect::<Checked<_>>()?;
+        let index = HostIndex::new(&hosts).map_err(|clash| {
+            let domain = hosts_at.index(clash.host);
+            domain.field("domains").index(clash.domain).reject("is a domain of this table already")
+        })?;
         Ok(RouteTable {
+            index,
             name: name.into(),
-            hosts: hosts.collect::<Checked<_>>()?,
+            hosts,
             request_headers: HeaderMutations::of_requests(at, request_headers_to_add, request_headers_to_remove)?,
             response_headers: HeaderMutations::of_responses(at, response_headers_to_add, response_headers_to_remove)?,
             most_specific_wins: most_specific_header_mutations_wins,

@@ -4,14 +4,17 @@ use std::sync::Arc;
 
 use envoy::envoy::config::route::v3;
 use envoy::envoy::config::route::v3::virtual_host::TlsRequirementType;
+use http::request::Parts;
 
 use super::filter::Overrides;
 use super::header::HeaderMutations;
 use super::mirror::Mirror;
 use super::retry::RetryPolicy;
 use super::route::Route;
+use super::route_index::RouteIndex;
 use crate::config::field::{Checked, Path, fields};
 use crate::config::metadata::Metadata;
+use crate::routing::{self, Request};
 
 /// A virtual host.
 #[derive(Debug, Clone)]
@@ -42,6 +45,8 @@ pub struct VirtualHost {
     pub timeout_retry_header: bool,
     /// Opaque facts.
     pub metadata: Metadata,
+    /// Finds the routes that may take a path.
+    index: RouteIndex,
 }
 
 /// An authority, in lower case.
@@ -69,6 +74,22 @@ pub enum RequireTls {
 }
 
 impl VirtualHost {
+    /// The route that takes a request: the first of all that match.
+    pub fn route(&self, request: &Request<'_>) -> Option<&Arc<Route>> {
+        let candidates = self.index.candidates(routing::path(request.parts));
+        candidates.filter_map(|position| self.routes.get(position)).find(|route| route.matches.holds(request))
+    }
+
+    /// Whether a request must come again over TLS.
+    pub fn demands_tls(&self, parts: &Parts) -> bool {
+        let internal = || parts.headers.get("x-envoy-internal").is_some_and(|value| value.as_bytes() == b"true");
+        match self.require_tls {
+            RequireTls::None => false,
+            RequireTls::External => routing::forwarded_proto(parts) != "https" && !internal(),
+            RequireTls::All => routing::forwarded_proto(parts) != "https",
+        }
+    }
+
     /// `body_limit` is the largest body of a direct response, in bytes.
     pub(super) fn from_message(at: &Path<'_>, message: v3::VirtualHost, body_limit: usize) -> Checked<VirtualHost> {
         fields!(at, message => v3::VirtualHost { name, domains, routes, require_tls, request_headers_to_add,
@@ -85,10 +106,12 @@ impl VirtualHost {
         let routes = routes.into_iter().enumerate();
         let routes = routes.map(|(i, r)| Route::from_message(&routes_at.index(i), r, body_limit).map(Arc::new));
         let retry = retry_policy.map(|r| RetryPolicy::from_message(&at.field("retry_policy"), r).map(Arc::new));
+        let routes: Box<[Arc<Route>]> = routes.collect::<Checked<_>>()?;
         Ok(VirtualHost {
+            index: RouteIndex::new(&routes),
             name: at.field("name").named(&name)?.into(),
             domains: domains.collect::<Checked<_>>()?,
-            routes: routes.collect::<Checked<_>>()?,
+            routes,
             require_tls: match at.field("require_tls").enumeration(require_tls)? {
                 TlsRequirementType::None => RequireTls::None,
                 TlsRequirementType::ExternalOnly => RequireTls::External,
