@@ -7,7 +7,7 @@ use clap::{Args, CommandFactory, Parser, Subcommand};
 use nix::sys::signal::SigSet;
 
 use crate::output::{self, Format};
-use crate::{cluster, down, explain, image, kube_inject, kubeconfig, pilot_agent, proxy, run, status, up};
+use crate::{analyze, cluster, down, explain, image, kube_inject, kubeconfig, pilot_agent, proxy, run, status, up};
 
 /// Exit code of a negative answer: something is not running, not found, not equal.
 pub(crate) const NO: u8 = 1;
@@ -69,6 +69,12 @@ enum Command {
         isthmus explain sleep-7c9f8-x2x1p.foo --to 10.33.0.7 --port 9002 -c c1 -o json\n\n\
         Exit code: 0 if the connection is let through, 1 if not, 2 if there is no such pod or host")]
     Explain(explain::ExplainArgs),
+    /// Say what is wrong with the objects of a cluster, of files, or of both
+    #[command(after_help = "Examples:\n  isthmus analyze                              the current namespace\n  \
+        isthmus analyze -A -o json\n  isthmus analyze change.yaml                  as if it had been applied\n  \
+        isthmus analyze --use-kube=false samples/bookinfo -R -o sarif\n\n\
+        Exit code: 79 if something is found that is as bad as --failure-threshold says, otherwise 0")]
+    Analyze(analyze::AnalyzeArgs),
     /// List, add and remove the local programs that stand for images
     #[command(
         after_help = "Examples:\n  isthmus image list\n  isthmus image add 'example/web' -- python3 -m http.server 80"
@@ -117,6 +123,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Shell(args) => run::shell(args),
         Command::Kubeconfig(args) => kubeconfig::print(args),
         Command::Explain(args) => explain::explain(args),
+        Command::Analyze(args) => analyze::analyze(args),
         Command::Image(args) => image::image(args),
         Command::KubeInject(args) => kube_inject::kube_inject(args),
         Command::Completion { shell } => {

@@ -4,7 +4,6 @@
 //! sidecars, and the proxy's own matcher says what becomes of the connection; no packet is sent.
 
 mod explanation;
-mod objects;
 mod path;
 mod question;
 mod sidecar;
@@ -15,11 +14,10 @@ mod text;
 use std::net::SocketAddr;
 use std::process::ExitCode;
 
-use anyhow::Context;
 use clap::Args;
-use kube::config::{KubeConfigOptions, Kubeconfig};
 
 use crate::cli::{HomeArg, OutputArg};
+use crate::objects;
 use crate::output::{self, Format};
 use explanation::Verdict;
 use path::Question;
@@ -53,16 +51,10 @@ pub(crate) struct ExplainArgs {
 /// `isthmus explain`: 0 if the connection is let through, 1 if it is not.
 pub(crate) fn explain(args: ExplainArgs) -> anyhow::Result<ExitCode> {
     let home = args.home.resolve()?;
-    home.expect()?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let (objects, namespace) = runtime.block_on(async {
-        let kubeconfig = Kubeconfig::read_from(home.kubeconfig())?;
-        let options = KubeConfigOptions { context: args.context.clone(), ..KubeConfigOptions::default() };
-        let config = kube::Config::from_custom_kubeconfig(kubeconfig, &options).await?;
-        let namespace = args.namespace.clone().unwrap_or_else(|| config.default_namespace.clone());
-        let objects = objects::read(&kube::Client::try_from(config)?).await.context("the objects cannot be read")?;
-        anyhow::Ok((objects, namespace))
-    })?;
+    let (found, default_namespace) = objects::of_cluster(&home, args.context.as_deref(), objects::FOR_CONNECTIONS)?;
+    let namespace = args.namespace.clone().unwrap_or(default_namespace);
+    let mut objects = xds::Objects::default();
+    found.into_iter().for_each(|object| objects.insert(object));
     let question = match ask(&objects, &args, &namespace) {
         Ok(question) => question,
         Err(question::NotFound(reason)) => {

@@ -4,6 +4,7 @@
 //! user or network namespace needs a single-threaded process.
 #![forbid(unsafe_code)]
 
+mod analyze;
 mod cli;
 mod cluster;
 mod data_plane;
@@ -13,6 +14,7 @@ mod federation;
 mod image;
 mod kube_inject;
 mod kubeconfig;
+mod objects;
 mod output;
 mod pilot_agent;
 mod proxy;

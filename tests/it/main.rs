@@ -1,6 +1,7 @@
 //! The real binary, driven by real clients.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod analysis;
 mod cli;
 mod client_py;
 mod client_rs;

@@ -31,6 +31,7 @@ use std::sync::Arc;
 use api::{ApiError, Cause, GroupResource};
 use apiserver::{Admission, Phase, Review};
 use field::Field;
+pub use istio::validate;
 use serde_json::json;
 
 use crate::Config;

@@ -24,7 +24,7 @@ use std::path::PathBuf;
 
 use api::{AddressPlan, ClusterIndex};
 
-pub use admission::admission;
+pub use admission::{admission, validate};
 pub use injection::{ManifestError, inject_manifest};
 pub use mesh::ControlPlane;
 

@@ -12,6 +12,7 @@
 #![warn(missing_docs)]
 
 mod access_log;
+pub mod analysis;
 mod changes;
 mod cluster;
 mod diagnostic;

@@ -23,11 +23,55 @@ use std::sync::Arc;
 use api::istio::{self, MeshConfig, Object, Spec};
 use api::{ApiError, Cause, GroupResource};
 use apiserver::{Admission, Operation, Phase, Review};
+use serde_json::Value;
+use xds::analysis::Finding;
+use xds::{ObjectRef, Severity};
 
 use finding::{Findings, Subject};
 
 /// Validation of Istio's kinds, and of the mesh's configuration.
 pub(super) fn admission() -> Vec<Admission> {
+    let mut all: Vec<Admission> = validators().into_iter().map(Validator::admission).collect();
+    all.push(registration("", "configmaps", review_mesh));
+    all
+}
+
+/// What Istio's webhook would find in an object; of other kinds nothing.
+pub fn validate(object: &Value) -> Vec<Finding> {
+    let text = |pointer: &str| object.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
+    let group = text("/apiVersion").rsplit_once('/').map_or("", |(group, _)| group);
+    let (kind, namespace, name) = (text("/kind"), text("/metadata/namespace"), text("/metadata/name"));
+    let Some(validator) = validators().into_iter().find(|v| (v.group, v.kind) == (group, kind)) else {
+        return Vec::new();
+    };
+    let Findings { errors, warnings } = validator.findings(name, namespace, object);
+    let finding = |severity, code, kind_of: &'static str, message: &str, said: String| Finding {
+        severity,
+        code,
+        name: kind_of,
+        object: ObjectRef { kind: kind.to_owned(), namespace: namespace.to_owned(), name: name.to_owned() },
+        field: field_of(&said).to_owned(),
+        message: format!("{message}: {said}"),
+        fix: None,
+    };
+    let errors = errors
+        .into_iter()
+        .map(|said| finding(Severity::Error, "IST0106", "SchemaValidationError", "Schema validation error", said));
+    let warnings = warnings
+        .into_iter()
+        .map(|said| finding(Severity::Warning, "IST0133", "SchemaWarning", "Schema validation warning", said));
+    errors.chain(warnings).collect()
+}
+
+/// The field that a message begins with, if it does.
+fn field_of(said: &str) -> &str {
+    match said.split_once(": ") {
+        Some((field, _)) if field.starts_with("spec") && !field.contains(' ') => field,
+        _ => "spec",
+    }
+}
+
+fn validators() -> Vec<Validator> {
     vec![
         validating::<istio::AuthorizationPolicy>("authorizationpolicies", authorization_policy::check),
         validating::<istio::DestinationRule>("destinationrules", destination_rule::check),
@@ -46,8 +90,16 @@ pub(super) fn admission() -> Vec<Admission> {
         validating::<istio::ClusterRbacConfig>("clusterrbacconfigs", legacy_rbac::check_cluster_config),
         validating::<istio::Policy>("policies", legacy_authentication::check),
         validating::<istio::MeshPolicy>("meshpolicies", legacy_authentication::check_mesh),
-        registration("", "configmaps", review_mesh),
     ]
+}
+
+/// What is checked about a kind.
+struct Validator {
+    group: &'static str,
+    kind: &'static str,
+    resource: &'static str,
+    check: fn(&Subject<'_>, &mut Findings),
+    decode: fn(&Value, &mut Findings),
 }
 
 fn registration(
@@ -59,29 +111,38 @@ fn registration(
     Admission { resources, phase: Phase::Validating, review: Arc::new(review) }
 }
 
-fn validating<S: Spec>(resource: &str, check: fn(&Subject<'_>, &mut Findings)) -> Admission {
-    registration(S::GROUP, resource, move |review| {
-        if review.operation == Operation::Delete || !review.subresource.is_empty() {
-            return Ok(());
-        }
-        let spec = &review.object["spec"];
-        let subject = Subject { name: review.name, namespace: review.namespace, spec };
+fn validating<S: Spec>(resource: &'static str, check: fn(&Subject<'_>, &mut Findings)) -> Validator {
+    Validator { group: S::GROUP, kind: S::KIND, resource, check, decode: decode::<S> }
+}
+
+impl Validator {
+    fn findings(&self, name: &str, namespace: &str, object: &Value) -> Findings {
         let mut findings = Findings::default();
-        check(&subject, &mut findings);
+        (self.check)(&Subject { name, namespace, spec: &object["spec"] }, &mut findings);
         if findings.errors.is_empty() {
-            decode::<S>(review.object, &mut findings);
+            (self.decode)(object, &mut findings);
         }
-        review.warnings.append(&mut findings.warnings);
-        match findings.verdict() {
-            None => Ok(()),
-            Some(why) => Err(denied("validation.istio.io", format!("configuration is invalid: {why}"))),
-        }
-    })
+        findings
+    }
+
+    fn admission(self) -> Admission {
+        registration(self.group, self.resource, move |review| {
+            if review.operation == Operation::Delete || !review.subresource.is_empty() {
+                return Ok(());
+            }
+            let mut findings = self.findings(review.name, review.namespace, review.object);
+            review.warnings.append(&mut findings.warnings);
+            match findings.verdict() {
+                None => Ok(()),
+                Some(why) => Err(denied("validation.istio.io", format!("configuration is invalid: {why}"))),
+            }
+        })
+    }
 }
 
 /// What the schema does not know: lengths of time, ports of more than 16 bits. Fields that the mesh does not read are
 /// told.
-fn decode<S: Spec>(object: &serde_json::Value, findings: &mut Findings) {
+fn decode<S: Spec>(object: &Value, findings: &mut Findings) {
     match Object::<S>::decode(object.clone()) {
         Ok(decoded) => {
             let unread =

@@ -5,7 +5,7 @@ use kube::Client;
 use kube::api::{Api, DynamicObject, Patch, PatchParams};
 use serde_json::{Value, json};
 use tracing::{debug, warn};
-use xds::{Code, Diagnostic, Severity};
+use xds::{Diagnostic, Severity};
 
 use super::ControlPlane;
 use super::declared::Kind;
@@ -68,17 +68,7 @@ fn wanted(object: &Value, found: &[&Diagnostic]) -> Option<Value> {
 
 /// A finding as Istio's analysis writes it.
 fn message(found: &Diagnostic) -> Value {
-    let (code, name) = match found.code {
-        Code::Conflict => ("IST0163", "ConflictingObjects"),
-        Code::InvalidValue => ("IST0106", "SchemaValidationError"),
-        Code::Malformed => ("IST0106", "SchemaValidationError"),
-        Code::NotSupported => ("ISTHMUS0001", "NotSupported"),
-        Code::NothingSelected => ("IST0127", "NoMatchingWorkloadsFound"),
-        Code::OnlyHttp => ("ISTHMUS0002", "OnlyHttp"),
-        Code::ReferenceNotFound => ("IST0101", "ReferencedResourceNotFound"),
-        Code::UnknownField => ("ISTHMUS0003", "UnknownField"),
-        Code::Unsafe => ("ISTHMUS0004", "Unsafe"),
-    };
+    let (code, name) = (found.code.number(), found.code.name());
     let level = match found.severity {
         Severity::Info => "INFO",
         Severity::Warning => "WARNING",
@@ -86,8 +76,7 @@ fn message(found: &Diagnostic) -> Value {
     };
     let text = format!("{}: {}", found.field, found.message);
     let mut message = json!({ "type": { "code": code, "name": name }, "level": level, "message": text });
-    if code.starts_with("IST0") {
-        let page = format!("https://istio.io/latest/docs/reference/config/analysis/{}/", code.to_lowercase());
+    if let Some(page) = xds::analysis::documentation_url(code) {
         message["documentationUrl"] = page.into();
     }
     message

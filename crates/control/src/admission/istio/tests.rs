@@ -1,5 +1,5 @@
 use super::*;
-use serde_json::{Value, json};
+use serde_json::json;
 
 /// The errors and warnings about a spec in YAML.
 fn found(check: fn(&Subject<'_>, &mut Findings), spec: &str) -> Findings {
@@ -347,4 +347,24 @@ fn what_the_schema_does_not_know_is_refused_by_name() {
         "{:?}",
         findings.errors
     );
+}
+
+#[test]
+fn files_are_validated_as_writes_are() {
+    let found = |object: Value| -> Vec<(String, String)> {
+        let found = validate(&object);
+        found.into_iter().map(|f| (format!("{} {}", f.code, f.field), f.message)).collect()
+    };
+    let object = |spec: Value| {
+        json!({"apiVersion": "networking.istio.io/v1alpha3", "kind": "DestinationRule", "spec": spec,
+            "metadata": {"name": "a", "namespace": "ns"}})
+    };
+    let duplicate = json!({"host": "a", "subsets": [{"name": "v1"}, {"name": "v1"}]});
+    let expected = ("IST0106 spec".to_owned(), "Schema validation error: duplicate subset names: v1".to_owned());
+    assert_eq!(found(object(duplicate)), [expected]);
+    let timeout = json!({"host": "a", "trafficPolicy": {"connectionPool": {"tcp": {"connectTimeout": "soon"}}}});
+    assert_eq!(found(object(timeout))[0].0, "IST0106 spec.trafficPolicy.connectionPool.tcp.connectTimeout");
+    let doubtful = json!({"host": "a", "trafficPolicy": {"tls": {}}});
+    assert!(found(object(doubtful))[0].0.starts_with("IST0133"));
+    assert!(found(json!({"apiVersion": "v1", "kind": "Service"})).is_empty());
 }
