@@ -11,6 +11,7 @@ use std::sync::Arc;
 use socket2::SockRef;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
+use xxhash_rust::xxh64::xxh64;
 
 use crate::access_log::Flag;
 use crate::config::{Listener, Terminal};
@@ -20,7 +21,7 @@ use crate::relay::{self, End, Terms};
 use crate::select;
 use crate::stream::{Broken, Stream};
 use crate::tls::{FailureKind, TlsFailure};
-use crate::upstream;
+use crate::upstream::{self, LbContext};
 use crate::worker::{Current, LocalChain, LocalListener, Worker};
 use istio::{Reported, Way};
 use record::{Counts, Record};
@@ -214,7 +215,9 @@ async fn proxy(
     drop(current);
     record.cluster = Some(cluster.upstream.config.clone());
     let attempts = config.max_connect_attempts.get();
-    let mut connected = match Box::pin(upstream::connect(&cluster, captured, attempts)).await {
+    let hash = config.hash_source.then(|| xxh64(record.remote.ip().to_string().as_bytes(), 0));
+    let context = LbContext { hash, captured, ..LbContext::default() };
+    let mut connected = match Box::pin(upstream::connect(&cluster, &context, attempts)).await {
         Ok(connected) => connected,
         Err(failure) => {
             failure.flags.iter().for_each(|flag| record.flags.set(*flag));

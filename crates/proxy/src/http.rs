@@ -4,6 +4,7 @@
 //! its head to its endpoint, the connections to endpoints that requests share, and what is told of it all.
 
 mod executor;
+mod filter;
 mod pool;
 mod upload;
 mod wire;

@@ -12,7 +12,7 @@ mod rewrite;
 #[cfg(test)]
 mod tests;
 
-pub use hash::{Hashed, hash};
+pub use hash::{Hashed, cookie_value, hash};
 pub use head::{authority, field, forwarded_proto, full_path, is_grpc, path, query, query_parameter, scheme};
 pub use headers::Changes;
 pub use matches::{Request, TlsFacts};

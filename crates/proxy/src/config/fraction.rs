@@ -22,6 +22,12 @@ impl Fraction {
         random % u64::from(self.denominator) < u64::from(self.numerator)
     }
 
+    /// This share, but no more than so many of as many.
+    #[must_use]
+    pub fn at_most(self, numerator: u32) -> Fraction {
+        Fraction { numerator: self.numerator.min(numerator), ..self }
+    }
+
     pub(super) fn from_message(at: &Path<'_>, message: FractionalPercent) -> Checked<Fraction> {
         let FractionalPercent { numerator, denominator } = message;
         let denominator = match at.field("denominator").enumeration(denominator)? {

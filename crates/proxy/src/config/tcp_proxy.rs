@@ -25,6 +25,8 @@ pub struct TcpProxy {
     pub stat_prefix: Arc<str>,
     /// Where connections go.
     pub cluster: ClusterChoice,
+    /// Whether balancers that hash do so by where a connection comes from.
+    pub hash_source: bool,
     /// How long a connection may be silent in both directions; `None` is for ever.
     pub idle_timeout: Option<Duration>,
     /// How long a connection may live; `None` is for ever.
@@ -93,7 +95,6 @@ pub(super) fn from_message(at: &Path<'_>, message: v3::TcpProxy) -> Checked<TcpP
             tunneling_config, max_downstream_connection_duration_jitter_percentage, access_log_flush_interval,
             flush_access_log_on_connected, access_log_options, proxy_protocol_tlvs,
             proxy_protocol_tlv_merge_policy, upstream_connect_mode, max_early_data_bytes, check_drain_close });
-    source_hash(&at.field("hash_policy"), &hash_policy)?;
     let duration = at.field("max_downstream_connection_duration");
     let max_duration = duration.duration(max_downstream_connection_duration)?;
     if max_duration.is_some_and(|d| d.is_zero()) {
@@ -101,6 +102,7 @@ pub(super) fn from_message(at: &Path<'_>, message: v3::TcpProxy) -> Checked<TcpP
     }
     Ok(TcpProxy {
         stat_prefix: at.field("stat_prefix").named(&stat_prefix)?.into(),
+        hash_source: source_hash(&at.field("hash_policy"), &hash_policy)?,
         cluster: match cluster_specifier {
             Some(ClusterSpecifier::Cluster(name)) => ClusterChoice::Single(at.field("cluster").named(&name)?.into()),
             Some(ClusterSpecifier::WeightedClusters(weighted)) => {
@@ -117,11 +119,12 @@ pub(super) fn from_message(at: &Path<'_>, message: v3::TcpProxy) -> Checked<TcpP
 
 /// A hash of the source address steers only the hashing load balancers; with those that this proxy has it is without
 /// effect, in Envoy too.
-fn source_hash(at: &Path<'_>, policies: &[HashPolicy]) -> Checked<()> {
+/// Whether connections are hashed by where they come from.
+fn source_hash(at: &Path<'_>, policies: &[HashPolicy]) -> Checked<bool> {
     let source_ip = |p: &HashPolicy| matches!(p.policy_specifier, Some(PolicySpecifier::SourceIp(_)));
     match policies.iter().position(|p| !source_ip(p)) {
         Some(other) => Err(at.index(other).reject("only source_ip is supported")),
-        None => Ok(()),
+        None => Ok(!policies.is_empty()),
     }
 }
 

@@ -64,7 +64,7 @@ pub fn hash<'a>(policies: &'a [HashPolicy], parts: &Parts, source: IpAddr, fresh
 }
 
 /// The value of a cookie of the request, without its quotes.
-fn cookie_value<'p>(parts: &'p Parts, name: &str) -> Option<&'p str> {
+pub fn cookie_value<'p>(parts: &'p Parts, name: &str) -> Option<&'p str> {
     let headers = parts.headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
     let mut pairs = headers.flat_map(|header| header.split(';')).filter_map(|pair| pair.trim().split_once('='));
     let (_, value) = pairs.find(|(key, _)| *key == name)?;

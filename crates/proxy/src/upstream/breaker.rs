@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::{Establish, Host, HostRecord, Usage};
+use crate::config::RetryBudget;
 
 /// One of what a circuit breaker limits, for as long as it is there.
 #[derive(Debug)]
@@ -54,7 +55,16 @@ impl Establish {
 
     /// Counts a retry among those of the cluster; `None` if there are too many.
     pub(crate) fn retry(self: &Rc<Self>) -> Option<UnderWay> {
-        let upstream = &self.upstream;
-        UnderWay::new(&upstream.usage, |usage| &usage.retries, upstream.config.limits.max_retries)
+        let (usage, limits) = (&self.upstream.usage, &self.upstream.config.limits);
+        let limit = limits.retry_budget.map_or(limits.max_retries, |budget| allowed(&budget, usage));
+        UnderWay::new(usage, |usage| &usage.retries, limit)
     }
+}
+
+/// How many retries a budget allows beside what is under way.
+fn allowed(budget: &RetryBudget, usage: &Usage) -> u32 {
+    let load = |count: &AtomicU32| f64::from(count.load(Ordering::Relaxed));
+    let share = (load(&usage.requests) + load(&usage.pending)) * budget.percent / 100.0;
+    // As many whole retries as fit in.
+    budget.min_concurrency.max(share as u32)
 }

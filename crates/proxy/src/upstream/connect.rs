@@ -121,7 +121,7 @@ impl Attempt {
 /// Connects to one of a cluster's endpoints, in at most so many attempts.
 pub(crate) async fn connect(
     cluster: &Rc<Establish>,
-    captured: Option<SocketAddr>,
+    context: &LbContext<'_>,
     attempts: u32,
 ) -> Result<Connected, ConnectFailure> {
     let stats = &cluster.stats;
@@ -130,8 +130,7 @@ pub(crate) async fn connect(
         if let Some(flags) = overflow(cluster) {
             return Err(ConnectFailure { flags, ..last });
         }
-        let context = LbContext { captured, ..LbContext::default() };
-        let Some(Choice { host, panic }) = cluster.upstream.choose(&context) else {
+        let Some(Choice { host, panic }) = cluster.upstream.choose(context) else {
             stats.cx_none_healthy.inc();
             return Err(ConnectFailure { flags: &[Flag::NoHealthyUpstream], ..last });
         };

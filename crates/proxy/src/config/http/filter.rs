@@ -13,9 +13,14 @@ use envoy::envoy::extensions::filters::network::http_connection_manager::v3::htt
 use prost_types::Any;
 
 use super::cors::CorsPolicy;
+use super::ext_authz::{AuthzOverride, ExtAuthz};
+use super::fault::Fault;
+use super::jwt_authn::{JwtAuthn, JwtOverride};
 use super::rbac::HttpRbac;
 use crate::config::field::{Checked, Path, fields};
 
+/// Faults are configured alike for filters and for routes.
+const FAULT: &str = "type.googleapis.com/envoy.extensions.filters.http.fault.v3.HTTPFault";
 const FILTER_CONFIG: &str = "type.googleapis.com/envoy.config.route.v3.FilterConfig";
 
 /// An HTTP filter of a connection manager.
@@ -36,6 +41,12 @@ pub enum HttpFilter {
     Rbac(Arc<HttpRbac>),
     /// It answers for calls from other origins, as routes say.
     Cors,
+    /// It asks somebody else whether requests may go on.
+    ExtAuthz(Arc<ExtAuthz>),
+    /// It injects faults.
+    Fault(Arc<Fault>),
+    /// It authenticates requests by their tokens.
+    JwtAuthn(Arc<JwtAuthn>),
     /// It would count gRPC messages; it changes nothing.
     GrpcStats,
 }
@@ -64,6 +75,12 @@ pub enum Override {
     Rbac(Option<Arc<HttpRbac>>),
     /// Other origins may call.
     Cors(Arc<CorsPolicy>),
+    /// Somebody else is not asked, or is told more.
+    ExtAuthz(Arc<AuthzOverride>),
+    /// Other faults are injected.
+    Fault(Arc<Fault>),
+    /// Other tokens are required, or none.
+    JwtAuthn(Arc<JwtOverride>),
 }
 
 impl Overrides {
@@ -114,6 +131,13 @@ impl Override {
             "type.googleapis.com/envoy.extensions.filters.http.cors.v3.CorsPolicy" => {
                 Override::Cors(Arc::new(CorsPolicy::from_message(at, at.decode(any)?)?))
             }
+            "type.googleapis.com/envoy.extensions.filters.http.ext_authz.v3.ExtAuthzPerRoute" => {
+                Override::ExtAuthz(Arc::new(AuthzOverride::from_message(at, at.decode(any)?)?))
+            }
+            FAULT => Override::Fault(Arc::new(Fault::from_message(at, at.decode(any)?)?)),
+            "type.googleapis.com/envoy.extensions.filters.http.jwt_authn.v3.PerRouteConfig" => {
+                Override::JwtAuthn(Arc::new(JwtOverride::from_message(at, at.decode(any)?)?))
+            }
             _ => return Ok(None),
         }))
     }
@@ -161,6 +185,13 @@ impl HttpFilter {
             "type.googleapis.com/envoy.extensions.filters.http.cors.v3.Cors" => {
                 let Cors {} = at.decode(any)?;
                 HttpFilter::Cors
+            }
+            "type.googleapis.com/envoy.extensions.filters.http.ext_authz.v3.ExtAuthz" => {
+                HttpFilter::ExtAuthz(Arc::new(ExtAuthz::from_message(at, at.decode(any)?)?))
+            }
+            FAULT => HttpFilter::Fault(Arc::new(Fault::from_message(at, at.decode(any)?)?)),
+            "type.googleapis.com/envoy.extensions.filters.http.jwt_authn.v3.JwtAuthentication" => {
+                HttpFilter::JwtAuthn(Arc::new(JwtAuthn::from_message(at, at.decode(any)?)?))
             }
             "type.googleapis.com/envoy.extensions.filters.http.grpc_stats.v3.FilterConfig" => {
                 // It only says which counters there would be; nothing here reads them.

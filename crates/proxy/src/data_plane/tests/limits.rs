@@ -24,6 +24,18 @@ fn endpoints_take_turns() {
 }
 
 #[test]
+fn connections_of_one_client_go_to_one_endpoint_if_they_are_hashed() {
+    for policy in ["RING_HASH", "MAGLEV"] {
+        let mut plane = Plane::start();
+        let endpoints = ["1", "2", "3", "4"].map(echo);
+        plane.cluster("c", &endpoints, &format!("lb_policy: {policy}"));
+        let tcp = plane.tcp("cluster: c, hash_policy: [{source_ip: {}}]", "");
+        plane.listener(&listener("in", "127.0.0.1", "", &[format!("{{filters: [{tcp}]}}")]));
+        assert_eq!(answers(&mut plane, 10).len(), 1, "{policy}");
+    }
+}
+
+#[test]
 fn clusters_get_their_weight() {
     let mut plane = Plane::start();
     plane.cluster("often", &[echo("often")], "").cluster("never", &[echo("never")], "");

@@ -1,0 +1,187 @@
+//! Questions and answers over gRPC: `envoy.service.auth.v3.Authorization`.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+use envoy::envoy::config::core::v3 as core;
+use envoy::envoy::config::core::v3::address::Address as AddressKind;
+use envoy::envoy::config::core::v3::header_value_option::HeaderAppendAction;
+use envoy::envoy::config::core::v3::socket_address::PortSpecifier;
+use envoy::envoy::service::auth::v3 as wire;
+use envoy::envoy::service::auth::v3::attribute_context::{HttpRequest, Peer, Request as AboutRequest};
+use envoy::envoy::service::auth::v3::check_response::HttpResponse;
+use http::request::Parts;
+use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version, header};
+use hyper::body::Bytes;
+use prost::Message;
+use prost_types::Struct;
+
+use super::{Changes, Circumstances, Decision, denied};
+use crate::config::http::{BodyLimit, ExtAuthz, GrpcAuthz};
+use crate::routing;
+
+const METHOD: &str = "/envoy.service.auth.v3.Authorization/Check";
+/// What goes before each message: whether it is compressed, and its length.
+const PREFIX: usize = 5;
+
+pub(super) fn question(
+    filter: &ExtAuthz,
+    service: &GrpcAuthz,
+    parts: &Parts,
+    circumstances: &Circumstances<'_>,
+    context: &BTreeMap<String, String>,
+) -> Result<Request<Bytes>, http::Error> {
+    let message = wire::CheckRequest { attributes: Some(attributes(filter, parts, circumstances, context)) };
+    let encoded = message.encode_to_vec();
+    let mut body = vec![0];
+    body.extend(u32::try_from(encoded.len()).unwrap_or(u32::MAX).to_be_bytes());
+    body.extend(encoded);
+    let authority = service.authority.as_deref().unwrap_or(&service.cluster);
+    // The name of a cluster may have characters that no authority has.
+    let plain = |c: char| if c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | ':') { c } else { '_' };
+    let authority: String = authority.chars().map(plain).collect();
+    Request::builder()
+        .method(Method::POST)
+        .version(Version::HTTP_2)
+        .uri(format!("http://{authority}{METHOD}"))
+        .header(header::CONTENT_TYPE, "application/grpc")
+        .header(header::TE, "trailers")
+        .header("grpc-timeout", format!("{}m", service.timeout.as_millis()))
+        .body(body.into())
+}
+
+fn attributes(
+    filter: &ExtAuthz,
+    parts: &Parts,
+    circumstances: &Circumstances<'_>,
+    context: &BTreeMap<String, String>,
+) -> wire::AttributeContext {
+    let Circumstances { source, destination, peer_identity, own_identity, time, metadata, .. } = circumstances;
+    let service = text(parts, "x-envoy-downstream-service-cluster").unwrap_or_default();
+    let told =
+        filter.metadata_namespaces.iter().filter_map(|name| Some((name.to_string(), metadata.of(name)?.clone())));
+    wire::AttributeContext {
+        source: Some(Peer { service: service.to_owned(), ..peer(*source, *peer_identity) }),
+        destination: Some(peer(*destination, *own_identity)),
+        request: Some(AboutRequest {
+            time: Some((*time).into()),
+            http: Some(http_request(filter, parts, circumstances)),
+        }),
+        context_extensions: context.clone(),
+        metadata_context: Some(core::Metadata { filter_metadata: told.collect(), ..core::Metadata::default() }),
+        ..wire::AttributeContext::default()
+    }
+}
+
+fn peer(address: SocketAddr, identity: Option<&str>) -> Peer {
+    let socket = core::SocketAddress {
+        address: address.ip().to_string(),
+        port_specifier: Some(PortSpecifier::PortValue(address.port().into())),
+        ..core::SocketAddress::default()
+    };
+    Peer {
+        address: Some(core::Address { address: Some(AddressKind::SocketAddress(socket)) }),
+        principal: identity.unwrap_or_default().to_owned(),
+        ..Peer::default()
+    }
+}
+
+fn text<'p>(parts: &'p Parts, name: &str) -> Option<&'p str> {
+    parts.headers.get(name).and_then(|value| value.to_str().ok())
+}
+
+fn http_request(filter: &ExtAuthz, parts: &Parts, circumstances: &Circumstances<'_>) -> HttpRequest {
+    let (path, host, scheme) = (routing::full_path(parts), routing::authority(parts), routing::scheme(parts));
+    let mut headers: BTreeMap<String, String> = BTreeMap::new();
+    let pseudo = [(":method", parts.method.as_str()), (":path", path), (":authority", host), (":scheme", scheme)];
+    if filter.allowed_headers.is_none() {
+        headers.extend(pseudo.map(|(name, value)| (name.to_owned(), value.to_owned())));
+    }
+    let told = parts.headers.iter().filter(|(name, _)| *name != header::HOST && filter.tells(name, true));
+    for (name, value) in told {
+        let value = String::from_utf8_lossy(value.as_bytes());
+        // Several values are one, with commas between.
+        let known = headers.entry(name.to_string()).or_default();
+        let comma = if known.is_empty() { "" } else { "," };
+        *known = format!("{known}{comma}{value}");
+    }
+    let as_bytes = matches!(filter.body, Some(BodyLimit { as_bytes: true, .. }));
+    let body = circumstances.body;
+    let length = text(parts, "content-length").and_then(|length| length.parse().ok());
+    HttpRequest {
+        id: circumstances.id.to_string(),
+        method: parts.method.to_string(),
+        headers,
+        path: path.to_owned(),
+        host: host.to_owned(),
+        scheme: scheme.to_owned(),
+        size: length.unwrap_or(-1),
+        protocol: protocol(parts.version).to_owned(),
+        body: body.filter(|_| !as_bytes).map(|b| String::from_utf8_lossy(b).into_owned()).unwrap_or_default(),
+        raw_body: body.filter(|_| as_bytes).map(<[u8]>::to_vec).unwrap_or_default(),
+        ..HttpRequest::default()
+    }
+}
+
+fn protocol(version: Version) -> &'static str {
+    match version {
+        Version::HTTP_10 => "HTTP/1.0",
+        Version::HTTP_2 => "HTTP/2",
+        _ => "HTTP/1.1",
+    }
+}
+
+/// What an answer says; `None` if nothing.
+pub(super) fn decision(answer: Response<Bytes>) -> Option<Decision> {
+    let (head, body) = answer.into_parts();
+    let failed = head.headers.get("grpc-status").is_none_or(|status| status != "0");
+    if head.status != StatusCode::OK || failed || body.first() != Some(&0) {
+        return None;
+    }
+    let message = wire::CheckResponse::decode(body.get(PREFIX..)?).ok()?;
+    let wire::CheckResponse { status, dynamic_metadata, http_response } = message;
+    let allowed = status.unwrap_or_default().code == 0;
+    match http_response {
+        Some(HttpResponse::OkResponse(ok)) if allowed => Some(permission(ok, dynamic_metadata)),
+        _ if allowed => Some(permission(wire::OkHttpResponse::default(), dynamic_metadata)),
+        Some(HttpResponse::DeniedResponse(denied) | HttpResponse::ErrorResponse(denied)) => Some(refusal(denied)),
+        _ => Some(denied(StatusCode::FORBIDDEN, String::new(), Vec::new())),
+    }
+}
+
+#[expect(deprecated, reason = "services still write metadata where it was before")]
+fn permission(answer: wire::OkHttpResponse, metadata: Option<Struct>) -> Decision {
+    // Parameters of the query are not changed: no service of Istio's asks for it.
+    let wire::OkHttpResponse { headers, headers_to_remove, dynamic_metadata, response_headers_to_add, .. } = answer;
+    let mut changes = Changes {
+        remove: headers_to_remove.iter().filter_map(|name| name.parse().ok()).collect(),
+        facts: metadata.or(dynamic_metadata).unwrap_or_default(),
+        ..Changes::default()
+    };
+    for (name, value, append) in headers.into_iter().filter_map(option) {
+        if append { &mut changes.append } else { &mut changes.set }.push((name, value));
+    }
+    for (name, value, append) in response_headers_to_add.into_iter().filter_map(option) {
+        if append { &mut changes.response_add } else { &mut changes.response_set }.push((name, value));
+    }
+    Decision::Allowed(Box::new(changes))
+}
+
+fn refusal(answer: wire::DeniedHttpResponse) -> Decision {
+    let wire::DeniedHttpResponse { status, headers, body } = answer;
+    let status = status.and_then(|s| StatusCode::from_u16(u16::try_from(s.code).ok()?).ok());
+    let headers = headers.into_iter().filter_map(option).map(|(name, value, _)| (name, value));
+    denied(status.unwrap_or(StatusCode::FORBIDDEN), body, headers.collect())
+}
+
+/// A header, and whether it comes beside others of its name. One that no request can have is left out.
+#[expect(deprecated, reason = "services still say it as it was said before")]
+fn option(option: core::HeaderValueOption) -> Option<(HeaderName, HeaderValue, bool)> {
+    let core::HeaderValue { key, value, raw_value } = option.header?;
+    let value = if raw_value.is_empty() { value.into_bytes() } else { raw_value };
+    let append = match HeaderAppendAction::try_from(option.append_action) {
+        Ok(HeaderAppendAction::AppendIfExistsOrAdd) => option.append.unwrap_or(false),
+        _ => false,
+    };
+    Some((key.to_ascii_lowercase().parse().ok()?, HeaderValue::from_bytes(&value).ok()?, append))
+}

@@ -1,0 +1,53 @@
+//! Keys that are fetched, as one worker has them.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use http::uri::Uri;
+use http::{Request, StatusCode, header};
+use hyper::body::Bytes;
+use tokio::time::Instant;
+
+use crate::config::http::{Jwks, RemoteJwks};
+use crate::http::filter::call::call;
+use crate::upstream::Establish;
+
+/// Keys by where they come from.
+#[derive(Debug, Default)]
+pub(crate) struct KeyStore(RefCell<HashMap<(Arc<str>, Uri), Fetched>>);
+
+#[derive(Debug)]
+struct Fetched {
+    keys: Arc<Jwks>,
+    until: Instant,
+}
+
+impl KeyStore {
+    /// Keys that are there and still good.
+    pub(crate) fn get(&self, remote: &RemoteJwks) -> Option<Arc<Jwks>> {
+        let fetched = self.0.borrow();
+        let fetched = fetched.get(&(remote.cluster.clone(), remote.uri.clone()))?;
+        (Instant::now() < fetched.until).then(|| fetched.keys.clone())
+    }
+
+    /// Fetches keys, unless they are there.
+    pub(crate) async fn fetch(&self, remote: &RemoteJwks, cluster: Option<Rc<Establish>>) {
+        if self.get(remote).is_some() {
+            return;
+        }
+        let Some(cluster) = cluster else { return };
+        let Ok(question) = question(remote) else { return };
+        let answer = call(&cluster, question, remote.timeout).await.filter(|answer| answer.status() == StatusCode::OK);
+        let Some(keys) = answer.and_then(|answer| Jwks::parse(answer.body())) else { return };
+        let fetched = Fetched { keys: Arc::new(keys), until: Instant::now() + remote.cache_duration };
+        self.0.borrow_mut().insert((remote.cluster.clone(), remote.uri.clone()), fetched);
+    }
+}
+
+fn question(remote: &RemoteJwks) -> Result<Request<Bytes>, http::Error> {
+    let authority = remote.uri.authority().map_or("", |authority| authority.as_str());
+    let path = remote.uri.path_and_query().map_or("/", |path| path.as_str());
+    Request::get(path).header(header::HOST, authority).body(Bytes::new())
+}
