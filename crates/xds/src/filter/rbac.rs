@@ -53,24 +53,26 @@ pub(crate) struct Translated {
 /// admissions.
 pub(crate) fn filters<'a>(policies: impl Iterator<Item = &'a Authorization>) -> Vec<Filter> {
     let rules = stages(policies, Layer::Connections).into_iter();
-    let filter = |stage: Stage| {
-        let config = Rbac {
-            rules: stage.rules,
-            shadow_rules: stage.shadow,
-            shadow_rules_stat_prefix: stage.prefix,
-            stat_prefix: "tcp.".to_owned(),
-            ..Rbac::default()
-        };
-        let config = wire::any("envoy.extensions.filters.network.rbac.v3.RBAC", &config);
-        super::filter("envoy.filters.network.rbac", config)
-    };
-    rules.map(filter).collect()
+    rules.map(|stage| network_filter(stage.rules, stage.shadow, stage.prefix)).collect()
 }
 
 /// The same for requests. Those that another service decides about are not among them.
 pub(crate) fn http_filters<'a>(policies: impl Iterator<Item = &'a Authorization>) -> Vec<HttpFilter> {
     let rules = stages(policies, Layer::Requests).into_iter();
     rules.map(|stage| http_filter(stage.rules, stage.shadow, stage.prefix)).collect()
+}
+
+/// A filter of connections.
+fn network_filter(rules: Option<proto::Rbac>, shadow: Option<proto::Rbac>, prefix: String) -> Filter {
+    let config = Rbac {
+        rules,
+        shadow_rules: shadow,
+        shadow_rules_stat_prefix: prefix,
+        stat_prefix: "tcp.".to_owned(),
+        ..Rbac::default()
+    };
+    let config = wire::any("envoy.extensions.filters.network.rbac.v3.RBAC", &config);
+    super::filter("envoy.filters.network.rbac", config)
 }
 
 /// A filter of requests.
@@ -227,18 +229,13 @@ impl<'a> Translation<'a> {
     }
 
     fn caller(&mut self, term: &Term) -> Option<Principal> {
-        let domains = self.trust_domains();
+        let domains = trust_domains(self.mesh);
         let principals = term.principal(self.layer, &self.object.namespace, &domains);
         principals.map_err(|(code, reason)| self.unusable(&term.field, code, &reason)).ok()
     }
 
     fn operation(&mut self, term: &Term) -> Option<Permission> {
         term.permission(self.layer).map_err(|(code, reason)| self.unusable(&term.field, code, &reason)).ok()
-    }
-
-    /// The trust domains that stand for one another.
-    fn trust_domains(&self) -> BTreeSet<&'a TrustDomain> {
-        self.mesh.trust_domain_aliases.iter().chain([&self.mesh.trust_domain]).collect()
     }
 
     fn unusable(&mut self, field: &str, code: Code, reason: &str) {
@@ -254,6 +251,11 @@ impl<'a> Translation<'a> {
         self.usable = false;
         self.found.push(self.object.warning(field, code, format!("{reason}: {effect}")));
     }
+}
+
+/// The trust domains that stand for one another.
+fn trust_domains(mesh: &MeshConfig) -> BTreeSet<&TrustDomain> {
+    mesh.trust_domain_aliases.iter().chain([&mesh.trust_domain]).collect()
 }
 
 /// The ports that a rule is for, if every of its operations names some.

@@ -1,7 +1,5 @@
 //! What the kinds of rbac.istio.io/v1alpha1 may say, in Istio 1.4's words.
 
-use serde_json::Value;
-
 use super::finding::{Findings, Subject, is_set, items, none_set, text};
 
 /// The only name that the configuration may have.

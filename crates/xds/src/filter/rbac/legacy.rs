@@ -1,19 +1,18 @@
 //! Roles of rbac.istio.io/v1alpha1 as Envoy's RBAC.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use api::istio::legacy_rbac::{AccessRule, Constraint, Subject};
-use api::istio::{Condition, MeshConfig, Operation, TrustDomain};
+use api::istio::{Condition, MeshConfig, Operation};
 use api::selector::Labels;
 use envoy::envoy::config::listener::v3::Filter;
 use envoy::envoy::config::rbac::v3::{self as proto, Permission, Policy, Principal};
 use envoy::envoy::extensions::filters::network::http_connection_manager::v3::HttpFilter;
-use envoy::envoy::extensions::filters::network::rbac::v3::Rbac;
 
 use super::term::{self, Term, Unusable};
-use super::{Layer, http_filter};
+use super::{Layer, http_filter, network_filter, trust_domains};
 use crate::policy::{Granted, Role};
-use crate::{Code, Diagnostic, ObjectRef, wire};
+use crate::{Code, Diagnostic, ObjectRef};
 
 /// The prefix of what roles that decide nothing would have done.
 const PERMISSIVE: &str = "istio_permissive_";
@@ -39,15 +38,8 @@ pub(crate) struct Roles {
 impl Roles {
     /// As a filter of connections.
     pub(crate) fn filter(self) -> Filter {
-        let config = Rbac {
-            rules: self.rules,
-            shadow_rules_stat_prefix: prefix(self.shadow.as_ref()),
-            shadow_rules: self.shadow,
-            stat_prefix: "tcp.".to_owned(),
-            ..Rbac::default()
-        };
-        let config = wire::any("envoy.extensions.filters.network.rbac.v3.RBAC", &config);
-        crate::filter::filter("envoy.filters.network.rbac", config)
+        let prefix = prefix(self.shadow.as_ref());
+        network_filter(self.rules, self.shadow, prefix)
     }
 
     /// As a filter of requests.
@@ -165,8 +157,7 @@ impl Translation<'_> {
     }
 
     fn principal(&self, binding: &ObjectRef, subject: &Subject) -> Result<Principal, Unusable> {
-        let domains: BTreeSet<&TrustDomain> =
-            self.mesh.trust_domain_aliases.iter().chain([&self.mesh.trust_domain]).collect();
+        let domains = trust_domains(self.mesh);
         let mut terms = Vec::new();
         for condition in conditions(subject) {
             terms.extend(Term::of_condition("", &condition)?);
