@@ -1,7 +1,6 @@
 //! What routes do with requests: which of them takes a request, and what becomes of its path, authority and headers.
 //!
-//! Pure functions of the configuration and of the head of a request. Matching borrows and, but for a header that comes
-//! several times, allocates nothing.
+//! Pure functions of the configuration and of the head of a request. Matching borrows, and allocates nothing.
 
 mod hash;
 mod head;
@@ -13,7 +12,7 @@ mod rewrite;
 mod tests;
 
 pub use hash::{Hashed, cookie_value, hash};
-pub use head::{authority, field, forwarded_proto, full_path, is_grpc, path, query, query_parameter, scheme};
+pub use head::{authority, forwarded_proto, full_path, is_grpc, path, query, query_parameter, scheme};
 pub use headers::Changes;
 pub use matches::{Request, TlsFacts};
 pub use redirect::{location, tls_location};

@@ -6,6 +6,7 @@
 mod explain;
 mod hosts;
 mod outcome;
+mod request;
 #[cfg(test)]
 mod tests;
 
@@ -22,6 +23,7 @@ use crate::rbac::{Peer, Verdict};
 
 pub use hosts::{Candidates, HostSets};
 pub use outcome::{Outcome, Target, TlsRefusal};
+pub use request::{Call, DENIED, Fate, LocalReply, NO_ENDPOINT, RequestSelection, change, in_force, request};
 
 /// A connection, as far as its fate depends on it.
 #[derive(Debug, Clone, Copy)]

@@ -1,11 +1,7 @@
 //! The parts of a request's head, whichever version of HTTP it came in.
 
-use std::borrow::Cow;
-
 use http::request::Parts;
-use http::{HeaderMap, HeaderName, header};
-
-use crate::config::http::Field;
+use http::{HeaderMap, header};
 
 /// The authority: that of the target, or else the header `host`; empty if there is neither.
 pub fn authority(parts: &Parts) -> &str {
@@ -53,28 +49,4 @@ pub fn is_grpc(headers: &HeaderMap) -> bool {
     let kind = headers.get(header::CONTENT_TYPE).map(|value| value.as_bytes());
     let rest = kind.and_then(|kind| kind.strip_prefix(b"application/grpc"));
     rest.is_some_and(|rest| rest.first().is_none_or(|c| *c == b'+'))
-}
-
-/// The value of a field, if it is there; several values are one, with commas between.
-pub fn field<'p>(parts: &'p Parts, field: &Field) -> Option<Cow<'p, [u8]>> {
-    let text = |text: &'p str| (!text.is_empty()).then_some(Cow::Borrowed(text.as_bytes()));
-    match field {
-        Field::Method => text(parts.method.as_str()),
-        Field::Path => text(full_path(parts)),
-        Field::Authority => text(authority(parts)),
-        Field::Scheme => text(scheme(parts)),
-        Field::Header(name) => values(&parts.headers, name),
-    }
-}
-
-/// The values of a header, with commas between.
-pub(super) fn values<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Option<Cow<'h, [u8]>> {
-    let mut values = headers.get_all(name).iter();
-    let first = Cow::Borrowed(values.next()?.as_bytes());
-    Some(values.fold(first, |mut joined, value| {
-        let whole = joined.to_mut();
-        whole.push(b',');
-        whole.extend_from_slice(value.as_bytes());
-        joined
-    }))
 }

@@ -1,10 +1,10 @@
 //! Which requests a route takes.
 
-use http::Method;
 use http::request::Parts;
+use http::{HeaderMap, HeaderValue, Method};
 
 use super::head;
-use crate::config::http::{HeaderMatch, HeaderTest, PathMatch, QueryMatch, QueryTest, RouteMatch, TlsMatch};
+use crate::config::http::{Field, HeaderMatch, HeaderTest, PathMatch, QueryMatch, QueryTest, RouteMatch, TlsMatch};
 
 /// A request, as far as routes look at it.
 #[derive(Debug, Clone, Copy)]
@@ -80,24 +80,54 @@ fn begins(path: &str, prefix: &str, ignore_case: bool) -> bool {
 impl HeaderMatch {
     /// Whether the header of a request is what it must be.
     pub fn holds(&self, parts: &Parts) -> bool {
-        self.tests(head::field(parts, &self.field).as_deref())
+        match &self.field {
+            Field::Header(name) => self.tests(parts.headers.get_all(name).iter().map(HeaderValue::as_bytes)),
+            Field::Method => self.tests(some(parts.method.as_str())),
+            Field::Path => self.tests(some(head::full_path(parts))),
+            Field::Authority => self.tests(some(head::authority(parts))),
+            Field::Scheme => self.tests(some(head::scheme(parts))),
+        }
     }
 
-    /// Whether a value is what it must be; `None` is a header that is missing.
-    pub fn tests(&self, value: Option<&[u8]>) -> bool {
-        let value = value.or(self.missing_as_empty.then_some(&[]));
-        let holds = match (&self.test, value) {
-            (HeaderTest::Present(present), value) => value.is_some() == *present,
+    /// Whether the header of a response is what it must be. A response has no parts that are named like headers.
+    pub fn holds_of_response(&self, headers: &HeaderMap) -> bool {
+        match &self.field {
+            Field::Header(name) => self.tests(headers.get_all(name).iter().map(HeaderValue::as_bytes)),
+            Field::Method | Field::Path | Field::Authority | Field::Scheme => self.tests(some("")),
+        }
+    }
+
+    /// Each of several values is tested by itself, and one that holds is enough, as in Envoy 1.40.
+    fn tests<'v>(&self, values: impl Iterator<Item = &'v [u8]>) -> bool {
+        let mut values = values.peekable();
+        let missing = values.peek().is_none();
+        let holds = match &self.test {
+            HeaderTest::Present(present) => (!missing || self.missing_as_empty) == *present,
             // Inverted or not.
-            (_, None) => return false,
-            (HeaderTest::Text(text), Some(value)) => text.matches_bytes(value),
-            (HeaderTest::Range(start, end), Some(value)) => {
-                let number = std::str::from_utf8(value).ok().and_then(|text| text.trim().parse::<i64>().ok());
-                number.is_some_and(|number| (*start..*end).contains(&number))
-            }
+            _ if missing && !self.missing_as_empty => return false,
+            test if missing => test.holds(&[]),
+            test => values.any(|value| test.holds(value)),
         };
         holds != self.invert
     }
+}
+
+impl HeaderTest {
+    fn holds(&self, value: &[u8]) -> bool {
+        match self {
+            HeaderTest::Present(present) => *present,
+            HeaderTest::Text(text) => text.matches_bytes(value),
+            HeaderTest::Range(start, end) => {
+                let number = std::str::from_utf8(value).ok().and_then(|text| text.trim().parse::<i64>().ok());
+                number.is_some_and(|number| (*start..*end).contains(&number))
+            }
+        }
+    }
+}
+
+/// The one value of a part of a head that is there if it is not empty.
+fn some(text: &str) -> impl Iterator<Item = &[u8]> {
+    (!text.is_empty()).then_some(text.as_bytes()).into_iter()
 }
 
 impl QueryMatch {

@@ -1,4 +1,5 @@
 mod order;
+mod real_envoy;
 
 use std::sync::Arc;
 
@@ -123,7 +124,7 @@ fn the_first_route_that_matches_takes_a_request() {
         ("GET http://h/segment", None),
         ("POST http://h/x", Some("post")),
         ("GET http://h/x\nend-user: jason", Some("jason")),
-        ("GET http://h/x\nend-user: jason\nend-user: other", None),
+        ("GET http://h/x\nend-user: other\nend-user: jason", Some("jason")),
         ("GET http://h/x\nnum: 2", Some("range")),
         ("GET http://h/x\nnum: 3", None),
         ("GET http://h/w\nx: b", Some("without")),

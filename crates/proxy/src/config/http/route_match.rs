@@ -73,7 +73,7 @@ pub struct HeaderMatch {
     pub missing_as_empty: bool,
 }
 
-/// A test of a header. Several values are one, with commas between.
+/// A test of a header. Of several values one that holds is enough.
 #[derive(Debug, Clone)]
 pub enum HeaderTest {
     /// Whether it is there.
@@ -102,7 +102,7 @@ pub enum QueryTest {
     Text(StringMatch),
 }
 
-/// What is demanded of downstream's TLS; without TLS nothing of it holds.
+/// What is demanded of downstream's TLS; without TLS no certificate was shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TlsMatch {
     /// Whether a client certificate was shown.
