@@ -2,6 +2,7 @@
 
 mod istio;
 mod record;
+mod requests;
 
 use std::net::{IpAddr, SocketAddr};
 use std::pin::pin;
@@ -46,7 +47,7 @@ pub(crate) async fn serve(
     let destination = captured.unwrap_or(local);
     let listener = select::hand_over(&current.prepared.snapshot, &accepted, destination);
     let listener = current.listener(&worker, listener);
-    let open = OpenConnection::new(&listener);
+    let _open = OpenConnection::new(&listener);
     let mut record = Record::new(worker.number(), destination, remote);
     let mut stream = Stream::new(socket);
     // What is only needed at the beginning is boxed, so that open connections do not keep room for it.
@@ -57,11 +58,15 @@ pub(crate) async fn serve(
     };
     chain.stats.cx_total.inc();
     record.chain = Some(chain.config.clone());
+    if let Some(manager) = chain.http.clone() {
+        drop(current);
+        let served = requests::serve(worker, (listener.clone(), chain), manager, stream, (hello, captured), record);
+        return Box::pin(served).await;
+    }
     proxy(&worker, current, &listener, &chain, (&mut stream, hello, captured), &mut record).await;
     if let Terminal::Tcp(proxy) = &chain.config.terminal {
         worker.log(&proxy.access_logs, &record.entry());
     }
-    drop(open);
 }
 
 /// Counts a connection among those of its listener.

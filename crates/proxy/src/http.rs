@@ -3,8 +3,22 @@
 //! hyper reads and writes the messages, one connection at a time; everything between is here: the way of a request from
 //! its head to its endpoint, the connections to endpoints that requests share, and what is told of it all.
 
+mod authorization;
+pub(crate) mod connection;
+mod deadline;
+mod exchange;
 mod executor;
+mod failure;
 mod filter;
-mod pool;
+mod forward;
+mod head;
+pub(crate) mod pool;
+mod reply;
+mod request;
+mod response;
+mod retry;
 mod upload;
 mod wire;
+
+pub(crate) use connection::{Connection, Life, LocalManager, serve};
+pub(crate) use head::client_certificate::PeerCertificate;

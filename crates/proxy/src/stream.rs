@@ -102,6 +102,16 @@ impl Stream {
         self.session.as_ref().and_then(|s| s.state().peer_certificates()).unwrap_or_default()
     }
 
+    /// The application protocol that was agreed on.
+    pub(crate) fn application_protocol(&self) -> Option<&[u8]> {
+        self.session.as_ref()?.state().alpn_protocol()
+    }
+
+    /// What has been read and is still to be carried.
+    pub(crate) fn waiting(&self) -> &[u8] {
+        if self.session.is_none() { &self.received } else { &self.plain }
+    }
+
     /// Whether the handshake took up an earlier session, so that the peer's certificate was verified then.
     pub(crate) fn is_resumed(&self) -> bool {
         let kind = self.session.as_ref().and_then(|s| s.state().handshake_kind());
@@ -150,6 +160,18 @@ impl Stream {
             }
         }
         Ok(())
+    }
+
+    /// Waits for more than there is already; returns whether anything came.
+    pub(crate) async fn more_bytes(&mut self) -> Result<bool, Broken> {
+        let before = self.waiting().len();
+        while self.waiting().len() == before && !self.ended {
+            match &mut self.session {
+                None => self.ended = !self.look().await?,
+                Some(_) => std::future::poll_fn(|cx| self.poll_more_tls(cx)).await?,
+            }
+        }
+        Ok(self.waiting().len() > before)
     }
 
     /// Speaks TLS from here on, and finishes the handshake.

@@ -27,7 +27,7 @@ use crate::select::HostSets;
 use crate::tls::{ClientTls, Secrets};
 
 pub(crate) use balance::LbContext;
-pub(crate) use breaker::Carried;
+pub(crate) use breaker::{Carried, UnderWay};
 pub(crate) use connect::{ConnectError, Connected, Establish, Pending, connect, open};
 use members::Members;
 pub(crate) use names::{is_resolved, resolve};

@@ -1,13 +1,14 @@
 //! One thread that carries connections, with a runtime, sockets and counts of its own.
 
 mod accept;
+mod lease;
 mod local;
 mod tasks;
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::HashMap;
 use std::io;
-use std::net::TcpListener;
+use std::net::{IpAddr, Ipv4Addr, TcpListener, UdpSocket};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,13 +17,14 @@ use std::time::Duration;
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::AbortHandle;
-use tokio_util::sync::CancellationToken;
 
 use crate::access_log::{Entry, FLUSH_INTERVAL, Lines};
 use crate::config::{AccessLog, Cluster};
+use crate::http::pool::Pool;
 use crate::metrics::{Metrics, Workload};
 use crate::prepared::Prepared;
 use crate::upstream::{self, Upstream};
+pub(crate) use lease::Lease;
 pub(crate) use local::{Current, LocalChain, LocalListener};
 use tasks::Tasks;
 
@@ -64,9 +66,12 @@ pub(crate) struct Worker {
     pub(crate) setup: Setup,
     current: RefCell<Rc<Current>>,
     /// By listener and fingerprint of the chain: ends the connections of a chain.
-    leases: RefCell<HashMap<(Arc<str>, u64), CancellationToken>>,
+    leases: RefCell<HashMap<(Arc<str>, u64), Lease>>,
     /// Ends everything.
-    ended: CancellationToken,
+    ended: Lease,
+    /// The connections that requests share, by cluster.
+    pools: RefCell<HashMap<Arc<str>, (Arc<Cluster>, Rc<Pool>)>>,
+    own_address: OnceCell<Option<IpAddr>>,
     accepting: RefCell<HashMap<Arc<str>, AbortHandle>>,
     resolving: Tasks<Arc<Cluster>>,
     detecting: Tasks<Duration>,
@@ -126,7 +131,9 @@ impl Worker {
             setup,
             current: RefCell::default(),
             leases: RefCell::default(),
-            ended: CancellationToken::new(),
+            ended: Lease::new(),
+            pools: RefCell::default(),
+            own_address: OnceCell::new(),
             accepting: RefCell::default(),
             resolving: Tasks::default(),
             detecting: Tasks::default(),
@@ -150,6 +157,7 @@ impl Worker {
             }
         }
         self.end_leases();
+        self.end_pools();
         if self.setup.first {
             self.resolve_names();
             self.detect_outliers();
@@ -168,9 +176,9 @@ impl Worker {
     }
 
     /// What ends the connections of a chain.
-    pub(crate) fn lease(&self, listener: &Arc<str>, fingerprint: u64) -> CancellationToken {
+    pub(crate) fn lease(&self, listener: &Arc<str>, fingerprint: u64) -> Lease {
         let mut leases = self.leases.borrow_mut();
-        leases.entry((listener.clone(), fingerprint)).or_insert_with(|| self.ended.child_token()).clone()
+        leases.entry((listener.clone(), fingerprint)).or_insert_with(|| self.ended.child()).clone()
     }
 
     /// Gives the connections of chains that are no longer there the drain time to end.
@@ -178,18 +186,46 @@ impl Worker {
         let current = self.current();
         let snapshot = &current.prepared.snapshot;
         let drain_time = self.setup.drain_time;
-        self.leases.borrow_mut().retain(|(listener, fingerprint), token| {
+        self.leases.borrow_mut().retain(|(listener, fingerprint), lease| {
             let chains = snapshot.listener(listener).into_iter().flat_map(|l| l.chains.iter().chain(&l.default_chain));
             let there = chains.into_iter().any(|c| c.fingerprint == *fingerprint);
             if !there {
-                let token = token.clone();
-                tokio::task::spawn_local(async move {
-                    tokio::time::sleep(drain_time).await;
-                    token.cancel();
-                });
+                lease.end(drain_time);
             }
             there
         });
+    }
+
+    /// The connections to a cluster that requests share.
+    pub(crate) fn pool(&self, cluster: &Arc<Cluster>) -> Rc<Pool> {
+        let mut pools = self.pools.borrow_mut();
+        match pools.get(&cluster.name).filter(|(config, _)| Arc::ptr_eq(config, cluster)) {
+            Some((_, pool)) => pool.clone(),
+            None => {
+                let pool = Rc::new(Pool::of(cluster));
+                pools.insert(cluster.name.clone(), (cluster.clone(), pool.clone()));
+                pool
+            }
+        }
+    }
+
+    /// Gives up the shared connections to clusters that have changed or gone, and to endpoints that have gone.
+    fn end_pools(&self) {
+        let current = self.current();
+        self.pools.borrow_mut().retain(|name, (config, pool)| {
+            pool.prune();
+            current.prepared.cluster(name).is_some_and(|upstream| Arc::ptr_eq(&upstream.config, config))
+        });
+    }
+
+    /// An address of this machine that others reach it by, if it has one.
+    pub(crate) fn own_address(&self) -> Option<IpAddr> {
+        *self.own_address.get_or_init(|| {
+            // Nothing is sent: the kernel only says which address it would take.
+            let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).ok()?;
+            socket.connect((Ipv4Addr::new(192, 0, 2, 1), 9)).ok()?;
+            socket.local_addr().ok().map(|address| address.ip())
+        })
     }
 
     /// Keeps a task for each cluster whose endpoints are names.
@@ -237,6 +273,7 @@ impl Worker {
 
     async fn stop(&self, within: Duration) {
         self.close(None);
+        self.ended.draining.cancel();
         let open = || self.setup.open.load(Ordering::Relaxed) > 0;
         let none_left = async {
             while open() {
@@ -244,7 +281,7 @@ impl Worker {
             }
         };
         if tokio::time::timeout(within, none_left).await.is_err() {
-            self.ended.cancel();
+            self.ended.closed.cancel();
             // They write their last lines when they are woken.
             tokio::time::sleep(STOP_INTERVAL).await;
         }

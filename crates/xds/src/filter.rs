@@ -23,6 +23,3 @@ fn http_filter(name: &str, config: Any) -> HttpFilter {
         ..HttpFilter::default()
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -128,9 +128,18 @@ impl Flag {
 pub struct Flags(u32);
 
 impl Flags {
+    /// No flag.
+    pub const NONE: Flags = Flags(0);
+
+    /// The flags of both sets.
+    #[must_use]
+    pub fn union(self, other: Flags) -> Flags {
+        Flags(self.0 | other.0)
+    }
+
     /// This set and `flag`.
     #[must_use]
-    pub fn with(self, flag: Flag) -> Flags {
+    pub const fn with(self, flag: Flag) -> Flags {
         Flags(self.0 | 1 << flag as u8)
     }
 

@@ -2,6 +2,7 @@
 
 mod authority;
 mod changes;
+mod http;
 mod limits;
 mod mutual;
 mod plain;

@@ -11,7 +11,7 @@ use crate::relay::Traffic;
 
 /// What is known of a connection.
 pub(super) struct Record {
-    number: u64,
+    pub(super) number: u64,
     start: SystemTime,
     begun: Instant,
     pub(super) local: SocketAddr,

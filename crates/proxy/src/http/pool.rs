@@ -10,6 +10,7 @@ mod host;
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,6 +19,7 @@ pub(crate) use carrier::{Carrier, Lease, Sent};
 pub(crate) use connect::Unavailable;
 use host::HostPool;
 
+use crate::config::Cluster;
 use crate::upstream::{Establish, Host};
 
 /// Which protocol requests to an endpoint speak.
@@ -66,7 +68,15 @@ pub(crate) struct Want {
 }
 
 impl Pool {
-    pub(crate) fn new(lifetime: Lifetime) -> Pool {
+    /// A pool for a cluster, without connections.
+    pub(crate) fn of(cluster: &Cluster) -> Pool {
+        let (connections, http2) = (&cluster.http.connections, &cluster.http.http2);
+        let lifetime = Lifetime {
+            idle: connections.idle_timeout,
+            whole: connections.max_duration,
+            requests: connections.max_requests.map(NonZeroU32::get),
+            streams: http2.max_streams.get(),
+        };
         Pool { lifetime, hosts: RefCell::default() }
     }
 

@@ -7,10 +7,11 @@ use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 
 use http::HeaderMap;
 use hyper::body::{Body, Bytes, Frame, Incoming, SizeHint};
+use tokio::time::Instant;
 
 /// The body of a request, as all attempts to send it share it.
 #[derive(Debug)]
@@ -19,6 +20,10 @@ pub(crate) struct Upload {
     /// Bytes that came from downstream.
     received: Cell<u64>,
     state: Cell<State>,
+    /// When downstream had said all.
+    ended: Cell<Option<Instant>>,
+    /// Who waits for that.
+    waker: RefCell<Option<Waker>>,
     /// Which attempt may read.
     attempt: Cell<u32>,
     kept: RefCell<Kept>,
@@ -79,17 +84,24 @@ impl Upload {
                 incoming: RefCell::new(incoming),
                 received: Cell::new(0),
                 state: Cell::new(State::UnderWay),
+                ended: Cell::new(None),
+                waker: RefCell::default(),
                 attempt: Cell::new(0),
                 kept: RefCell::new(Kept { room: keep, ..Kept::default() }),
             })
         })
     }
 
+    /// Whether another attempt could send all of it.
+    pub(crate) fn may_be_sent_again(&self) -> bool {
+        let untouched = self.received.get() == 0 && self.state.get() == State::UnderWay;
+        untouched || self.kept.borrow().room.is_some()
+    }
+
     /// The body for another attempt, which ends all earlier ones; `None` if what was sent is not known any more.
     pub(crate) fn again(upload: Option<&Rc<Upload>>) -> Option<RequestBody> {
         let Some(upload) = upload else { return Some(RequestBody::default()) };
-        let untouched = upload.received.get() == 0 && upload.state.get() == State::UnderWay;
-        if !untouched && upload.kept.borrow().room.is_none() {
+        if !upload.may_be_sent_again() {
             return None;
         }
         upload.attempt.set(upload.attempt.get() + 1);
@@ -112,15 +124,40 @@ impl Upload {
         self.state.get() == State::Complete
     }
 
+    /// When downstream had said all, if it has.
+    pub(crate) fn ended(&self) -> Option<Instant> {
+        self.ended.get()
+    }
+
+    /// Waits until downstream has said all.
+    pub(crate) async fn completed(&self) {
+        std::future::poll_fn(|cx| {
+            if self.is_complete() {
+                return Poll::Ready(());
+            }
+            *self.waker.borrow_mut() = Some(cx.waker().clone());
+            Poll::Pending
+        })
+        .await;
+    }
+
+    fn set_complete(&self) {
+        self.state.set(State::Complete);
+        self.ended.set(Some(Instant::now()));
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
+    }
+
     fn poll_incoming(&self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         let frame = ready!(Pin::new(&mut *self.incoming.borrow_mut()).poll_frame(cx));
         match &frame {
-            None => self.state.set(State::Complete),
+            None => self.set_complete(),
             Some(Err(_)) => self.state.set(State::Broken),
             Some(Ok(frame)) => self.keep(frame),
         }
         if self.state.get() == State::UnderWay && self.incoming.borrow().is_end_stream() {
-            self.state.set(State::Complete);
+            self.set_complete();
         }
         Poll::Ready(frame)
     }

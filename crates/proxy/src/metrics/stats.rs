@@ -92,6 +92,36 @@ stats! {
         rx_bytes: Counter "upstream_cx_rx_bytes_total",
         /// Bytes to endpoints.
         tx_bytes: Counter "upstream_cx_tx_bytes_total",
+        /// Requests.
+        rq_total: Counter "upstream_rq_total",
+        /// Requests that are under way.
+        rq_active: Gauge "upstream_rq_active",
+        /// Requests that were answered.
+        rq_completed: Counter "upstream_rq_completed",
+        /// Answers with a status of 1xx.
+        rq_1xx: Counter "upstream_rq_1xx",
+        /// Answers with a status of 2xx.
+        rq_2xx: Counter "upstream_rq_2xx",
+        /// Answers with a status of 3xx.
+        rq_3xx: Counter "upstream_rq_3xx",
+        /// Answers with a status of 4xx.
+        rq_4xx: Counter "upstream_rq_4xx",
+        /// Answers with a status of 5xx.
+        rq_5xx: Counter "upstream_rq_5xx",
+        /// Requests that took too long.
+        rq_timeout: Counter "upstream_rq_timeout",
+        /// Attempts that took too long.
+        rq_per_try_timeout: Counter "upstream_rq_per_try_timeout",
+        /// Requests that upstream broke off.
+        rq_rx_reset: Counter "upstream_rq_rx_reset",
+        /// Attempts after the first.
+        rq_retry: Counter "upstream_rq_retry",
+        /// Requests that succeeded after another attempt.
+        rq_retry_success: Counter "upstream_rq_retry_success",
+        /// Attempts that a circuit breaker refused.
+        rq_retry_overflow: Counter "upstream_rq_retry_overflow",
+        /// Requests that would have needed more attempts than they may have.
+        rq_retry_limit_exceeded: Counter "upstream_rq_retry_limit_exceeded",
         /// Connections that wait for an upstream connection.
         pending_active: Gauge "upstream_rq_pending_active",
         /// Connections that could not wait because too many did.
@@ -106,6 +136,20 @@ stats! {
         ssl_fail_verify_error: Counter "ssl.fail_verify_error",
         /// Handshakes with a certificate without the demanded name.
         ssl_fail_verify_san: Counter "ssl.fail_verify_san",
+    }
+}
+
+impl ClusterStats {
+    /// Counts an answer by its status.
+    pub(crate) fn answered(&self, status: http::StatusCode) {
+        self.rq_completed.inc();
+        match status.as_u16() {
+            100..200 => self.rq_1xx.inc(),
+            200..300 => self.rq_2xx.inc(),
+            300..400 => self.rq_3xx.inc(),
+            400..500 => self.rq_4xx.inc(),
+            _ => self.rq_5xx.inc(),
+        }
     }
 }
 

@@ -13,6 +13,7 @@ use super::balance::Choice;
 use super::{Carried, Host, LbContext, Outcome, Upstream};
 use crate::access_log::Flag;
 use crate::config::{Cluster, Keepalive};
+use crate::http::pool::Pool;
 use crate::metrics::ClusterStats;
 use crate::stream::Stream;
 use crate::tls::{ClientTls, FailureKind, TlsFailure, as_one_word};
@@ -22,6 +23,8 @@ use crate::tls::{ClientTls, FailureKind, TlsFailure, as_one_word};
 pub(crate) struct Establish {
     pub(crate) upstream: Arc<Upstream>,
     pub(crate) stats: Arc<ClusterStats>,
+    /// The connections that requests share.
+    pub(crate) pool: Rc<Pool>,
 }
 
 /// A connection to an endpoint.

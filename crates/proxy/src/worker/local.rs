@@ -7,8 +7,9 @@ use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
-use super::Worker;
-use crate::config::{FilterChain, Listener};
+use super::{Lease, Worker};
+use crate::config::{FilterChain, Listener, Terminal};
+use crate::http::LocalManager;
 use crate::metrics::{ListenerStats, RbacStats, TcpStats};
 use crate::prepared::Prepared;
 use crate::tls::ServerTls;
@@ -39,6 +40,10 @@ pub(crate) struct LocalChain {
     /// Of each RBAC filter: what is enforced, and what is only counted.
     pub(crate) rbac: Box<[(Arc<RbacStats>, Arc<RbacStats>)]>,
     pub(crate) server: Option<Arc<ServerTls>>,
+    /// The connection manager, if it speaks HTTP.
+    pub(crate) http: Option<Rc<LocalManager>>,
+    /// Tells its connections to end with what is under way.
+    pub(crate) draining: CancellationToken,
     /// Ends its connections.
     pub(crate) closed: CancellationToken,
 }
@@ -68,7 +73,8 @@ impl Current {
         }
         let upstream = self.prepared.cluster(name)?.clone();
         let stats = worker.setup.metrics.clusters.of(&upstream.config.stat_name);
-        let cluster = Rc::new(Establish { upstream, stats });
+        let pool = worker.pool(&upstream.config);
+        let cluster = Rc::new(Establish { upstream, stats, pool });
         self.clusters.borrow_mut().insert(name.clone(), cluster.clone());
         Some(cluster)
     }
@@ -86,11 +92,17 @@ impl Current {
                 if filter.shadow_stat_prefix.is_empty() { &filter.stat_prefix } else { &filter.shadow_stat_prefix };
             (metrics.rbac.of(&filter.stat_prefix), metrics.rbac.of(shadow))
         });
+        let Lease { draining, closed } = worker.lease(&listener.config.name, config.fingerprint);
         LocalChain {
             stats: metrics.tcp.of(config.terminal.stat_prefix()),
             rbac: rbac.collect(),
             server: config.tls.as_ref().and_then(|tls| self.prepared.server(tls)).cloned(),
-            closed: worker.lease(&listener.config.name, config.fingerprint),
+            http: match &config.terminal {
+                Terminal::Http(manager) => Some(Rc::new(LocalManager::new(manager, metrics))),
+                Terminal::Tcp(_) => None,
+            },
+            draining,
+            closed,
             config: config.clone(),
         }
     }

@@ -12,6 +12,8 @@ use tokio::time::Instant;
 use super::Protocol;
 use super::carrier::{Carrier, Sender};
 use super::host::{HostPool, Seat};
+use crate::config::http::HttpProtocolOptions;
+use crate::http::connection::{FREE_HEADERS, LEAST_BUFFER};
 use crate::http::executor::Local;
 use crate::http::wire::Wire;
 use crate::upstream::{self, ConnectError, Establish, Host};
@@ -63,9 +65,10 @@ pub(super) async fn connect(
             drop((open, seat));
         }
     };
+    let options = cluster.upstream.config.http.clone();
     let sender = match protocol {
         Protocol::Http1 => {
-            let (sender, connection) = http1::handshake(io).await.map_err(not_http)?;
+            let (sender, connection) = http1_builder(&options).handshake(io).await.map_err(not_http)?;
             cluster.stats.cx_http1_total.inc();
             let guard = Guard(Some(end));
             let task = tokio::task::spawn_local(async move {
@@ -77,7 +80,11 @@ pub(super) async fn connect(
         }
         Protocol::Http2 => {
             let mut builder = http2::Builder::new(Local);
-            builder.initial_stream_window_size(STREAM_WINDOW).initial_connection_window_size(CONNECTION_WINDOW);
+            builder
+                .initial_stream_window_size(options.http2.stream_window)
+                .initial_connection_window_size(options.http2.connection_window)
+                .header_table_size(options.http2.hpack_table)
+                .max_header_list_size(u32::try_from(options.connections.max_response_head).unwrap_or(u32::MAX));
             let (sender, connection) = builder.handshake(io).await.map_err(not_http)?;
             cluster.stats.cx_http2_total.inc();
             let (guard, mut connection, carrier) = (Guard(Some(end)), connection, carrier.clone());
@@ -97,9 +104,15 @@ pub(super) async fn connect(
     Ok((carrier, sender))
 }
 
-/// The windows of HTTP/2, in bytes: how much an endpoint may send before it is read.
-const STREAM_WINDOW: u32 = 1 << 20;
-const CONNECTION_WINDOW: u32 = 8 << 20;
+fn http1_builder(options: &HttpProtocolOptions) -> http1::Builder {
+    let mut builder = http1::Builder::new();
+    let head = options.connections.max_response_head;
+    builder.max_buf_size(head.max(LEAST_BUFFER)).max_header_size(head);
+    if options.connections.max_headers != FREE_HEADERS {
+        builder.max_headers(options.connections.max_headers);
+    }
+    builder
+}
 
 fn not_http(e: hyper::Error) -> Unavailable {
     Unavailable::Failed(ConnectError { reason: e.to_string().into(), timed_out: false })

@@ -1,0 +1,272 @@
+//! Requests of HTTP.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+
+use super::{LIMIT, Plane, cluster, connect, listener, nobody, server};
+use crate::metrics::Scope;
+
+const FORMAT: &str = "%REQ(:METHOD)% %REQ(X-ENVOY-ORIGINAL-PATH?:PATH)% %PROTOCOL% %RESPONSE_CODE% %RESPONSE_FLAGS% \
+    %RESPONSE_CODE_DETAILS% %BYTES_RECEIVED%/%BYTES_SENT% %UPSTREAM_CLUSTER% %ROUTE_NAME% \
+    %UPSTREAM_REQUEST_ATTEMPT_COUNT%\n";
+
+impl Plane {
+    /// A listener `in` whose connection manager has these virtual hosts, and `rest`.
+    pub(super) fn http(&mut self, hosts: &str, rest: &str) -> &mut Plane {
+        let manager = self.manager(&format!("route_config: {{name: table, virtual_hosts: [{hosts}]}}"), rest);
+        self.listener(&listener("in", "127.0.0.1", "", &[format!("{{name: chain, filters: [{manager}]}}")]))
+    }
+
+    pub(super) fn manager(&self, routes: &str, rest: &str) -> String {
+        let log = self.log_path();
+        let router = "http_filters: [{name: router, typed_config: {\"@type\": \
+            type.googleapis.com/envoy.extensions.filters.http.router.v3.Router}}]";
+        let filters = if rest.contains("http_filters") { "" } else { router };
+        let separator = if rest.is_empty() || filters.is_empty() { "" } else { ", " };
+        format!(
+            "{{name: http, typed_config: {{\"@type\": \
+             type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager, \
+             stat_prefix: http, {routes}, {filters}{separator}{rest}, \
+             access_log: [{{name: file, typed_config: {{\"@type\": \
+             type.googleapis.com/envoy.extensions.access_loggers.file.v3.FileAccessLog, path: {log:?}, log_format: \
+             {{text_format_source: {{inline_string: {FORMAT:?}}}}}}}}}]}}}}"
+        )
+        .replace(", , ", ", ")
+    }
+}
+
+/// A virtual host for everything, with these routes.
+fn any(routes: &str) -> String {
+    format!("{{name: any, domains: [\"*\"], routes: [{routes}]}}")
+}
+
+/// A route of everything to a cluster.
+fn to(cluster: &str) -> String {
+    any(&format!("{{name: default, match: {{prefix: /}}, route: {{cluster: {cluster}}}}}"))
+}
+
+/// A request or a response, as it came.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Message {
+    pub(super) start: String,
+    pub(super) headers: BTreeMap<String, String>,
+    pub(super) body: String,
+}
+
+impl Message {
+    pub(super) fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map_or("", |value| value)
+    }
+}
+
+/// Reads a message to its end; `None` if nothing comes.
+pub(super) fn read_message(reader: &mut BufReader<TcpStream>, no_body: bool) -> Option<Message> {
+    let mut line = String::new();
+    if reader.read_line(&mut line).ok()? == 0 {
+        return None;
+    }
+    let mut message = Message { start: line.trim_end().to_owned(), ..Message::default() };
+    loop {
+        let mut line = String::new();
+        reader.read_line(&mut line).ok()?;
+        let Some((name, value)) = line.trim_end().split_once(": ") else { break };
+        let known = message.headers.entry(name.to_ascii_lowercase()).or_default();
+        *known = if known.is_empty() { value.to_owned() } else { format!("{known},{value}") };
+    }
+    if no_body {
+        return Some(message);
+    }
+    let mut body = Vec::new();
+    if message.header("transfer-encoding") == "chunked" {
+        loop {
+            let mut size = String::new();
+            reader.read_line(&mut size).ok()?;
+            let size = usize::from_str_radix(size.trim(), 16).ok()?;
+            let mut chunk = vec![0; size + 2];
+            reader.read_exact(&mut chunk).ok()?;
+            body.extend_from_slice(&chunk[..size]);
+            if size == 0 {
+                break;
+            }
+        }
+    } else if let Ok(length) = message.header("content-length").parse() {
+        body.resize(length, 0);
+        reader.read_exact(&mut body).ok()?;
+    }
+    message.body = String::from_utf8(body).unwrap();
+    Some(message)
+}
+
+/// A server that answers every request with what `answer` makes of it.
+pub(super) fn web(answer: impl Fn(&Message) -> String + Clone + Send + 'static) -> SocketAddr {
+    server(move |stream| {
+        let mut writer = stream.try_clone().unwrap();
+        let mut reader = BufReader::new(stream);
+        while let Some(request) = read_message(&mut reader, false) {
+            if writer.write_all(answer(&request).as_bytes()).is_err() {
+                return;
+            }
+        }
+    })
+}
+
+/// A whole response with a body.
+pub(super) fn ok(body: &str) -> String {
+    format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}", body.len())
+}
+
+/// A server that answers with the request that it got.
+fn mirror() -> SocketAddr {
+    web(|request| {
+        let mut text = format!("{}\n", request.start);
+        for (name, value) in &request.headers {
+            text += &format!("{name}: {value}\n");
+        }
+        ok(&(text + "\n" + &request.body))
+    })
+}
+
+/// Asks on a connection that may be used again.
+pub(super) fn ask_on(stream: &TcpStream, request: &str) -> Message {
+    let mut writer = stream;
+    writer.write_all(request.as_bytes()).unwrap();
+    let mut reader = BufReader::new(stream.try_clone().unwrap());
+    read_message(&mut reader, request.starts_with("HEAD")).unwrap_or_default()
+}
+
+pub(super) fn get(address: SocketAddr, path: &str, headers: &str) -> Message {
+    ask_on(&connect(address), &format!("GET {path} HTTP/1.1\r\nhost: a.example\r\n{headers}\r\n"))
+}
+
+#[test]
+fn a_request_goes_to_its_cluster_and_back() {
+    let mut plane = Plane::start();
+    let address = plane.cluster("c", &[mirror()], "").http(&to("c"), "").go();
+    let stream = connect(address);
+    for _ in 0..2 {
+        let answer = ask_on(&stream, "POST /a?b HTTP/1.1\r\nhost: a.example\r\ncontent-length: 3\r\n\r\nxyz");
+        assert_eq!(answer.start, "HTTP/1.1 200 OK");
+        assert_eq!(answer.header("server"), "envoy");
+        assert!(answer.headers.contains_key("x-envoy-upstream-service-time") && answer.headers.contains_key("date"));
+        let (head, body) = answer.body.split_once("\n\n").unwrap();
+        assert_eq!(body, "xyz");
+        for line in ["POST /a?b HTTP/1.1", "host: a.example", "content-length: 3", "x-forwarded-proto: http"] {
+            assert!(head.lines().any(|l| l == line), "{line} is not in {head}");
+        }
+        assert!(head.contains("x-request-id: "), "{head}");
+    }
+    drop(stream);
+    plane.reaches("c", "upstream_rq_total", 2);
+    plane.reaches("c", "upstream_rq_active", 0);
+    plane.reaches("c", "upstream_cx_total", 1);
+    plane.reaches("c", "upstream_rq_2xx", 2);
+    let line = plane.logged("POST");
+    assert!(line.starts_with("POST /a?b HTTP/1.1 200 - via_upstream 3/"), "{line}");
+    assert!(line.ends_with(" c default 1"), "{line}");
+}
+
+#[test]
+fn a_request_without_an_answer_gets_one_of_the_proxy() {
+    let mut plane = Plane::start();
+    let routes = [
+        "{match: {path: /said}, direct_response: {status: 418, body: {inline_string: short}}}",
+        "{match: {path: /moved}, redirect: {host_redirect: b.example, response_code: FOUND}}",
+        "{match: {path: /nowhere}, route: {cluster: nowhere}}",
+        "{match: {path: /empty}, route: {cluster: empty}}",
+        "{match: {path: /dead}, route: {cluster: dead}}",
+    ];
+    plane.cluster("empty", &[], "").cluster("dead", &[nobody()], "");
+    let address = plane.http(&any(&routes.join(", ")), "").go();
+    let refused = "upstream connect error or disconnect/reset before headers. reset reason: remote connection failure, \
+        transport failure reason: delayed connect error: Connection refused";
+    for (path, start, body, log) in [
+        ("/said", "HTTP/1.1 418 I'm a teapot", "short", "418 - direct_response"),
+        ("/moved", "HTTP/1.1 302 Found", "", "302 - direct_response"),
+        ("/nowhere", "HTTP/1.1 503 Service Unavailable", "", "503 NC cluster_not_found"),
+        ("/empty", "HTTP/1.1 503 Service Unavailable", "no healthy upstream", "503 UH no_healthy_upstream"),
+        ("/dead", "HTTP/1.1 503 Service Unavailable", refused, "503 UF upstream_reset_before_response_started{"),
+        ("/none", "HTTP/1.1 404 Not Found", "", "404 NR route_not_found"),
+    ] {
+        let answer = get(address, path, "");
+        assert_eq!((answer.start.as_str(), answer.body.as_str()), (start, body), "{path}");
+        let line = plane.logged(&format!("GET {path} "));
+        assert!(line.contains(log), "{line}");
+    }
+    assert_eq!(get(address, "/moved", "").header("location"), "http://b.example/moved");
+}
+
+#[test]
+fn a_status_that_is_worth_it_is_tried_again_elsewhere() {
+    let bad = || web(|_| "HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\n\r\n".to_owned());
+    let mut plane = Plane::start();
+    let policy = "retry_on: \"connect-failure,refused-stream,unavailable,cancelled,retriable-status-codes\", \
+        num_retries: 2, retriable_status_codes: [503], host_selection_retry_max_attempts: 5, retry_host_predicate: \
+        [{name: p, typed_config: {\"@type\": \
+        type.googleapis.com/envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate}}]";
+    let route = format!("{{match: {{prefix: /}}, route: {{cluster: c, retry_policy: {{{policy}}}}}}}");
+    plane.cluster("c", &[bad(), bad(), web(|request| ok(&request.body))], "lb_policy: ROUND_ROBIN");
+    let address = plane.http(&any(&route), "").go();
+    let stream = connect(address);
+    for _ in 0..6 {
+        let answer = ask_on(&stream, "POST /x HTTP/1.1\r\nhost: a\r\ncontent-length: 5\r\n\r\nagain");
+        assert_eq!((answer.start.as_str(), answer.body.as_str()), ("HTTP/1.1 200 OK", "again"));
+    }
+    let retries = plane.number(&Scope::Cluster("c".into()), "upstream_rq_retry");
+    assert!(retries > 0 && retries <= 12, "{retries}");
+    assert_eq!(plane.number(&Scope::Cluster("c".into()), "upstream_rq_5xx"), retries);
+}
+
+#[test]
+fn an_endpoint_that_takes_too_long_is_not_waited_for() {
+    let (_release, never) = std::sync::mpsc::channel::<()>();
+    let never = std::sync::Arc::new(std::sync::Mutex::new(never));
+    let slow = server(move |_stream| {
+        let _ = never.lock().unwrap().recv();
+    });
+    let mut plane = Plane::start();
+    let route = "{match: {prefix: /}, route: {cluster: c, timeout: 0.05s}}";
+    let address = plane.cluster("c", &[slow], "").http(&any(route), "").go();
+    let answer = get(address, "/", "");
+    assert_eq!(
+        (answer.start.as_str(), answer.body.as_str()),
+        ("HTTP/1.1 504 Gateway Timeout", "upstream request timeout")
+    );
+    plane.logged("504 UT response_timeout");
+    plane.reaches("c", "upstream_rq_timeout", 1);
+    plane.reaches("c", "upstream_cx_active", 0);
+}
+
+#[test]
+fn heads_that_are_malformed_are_refused() {
+    let mut plane = Plane::start();
+    let address = plane.cluster("c", &[mirror()], "").http(&to("c"), "").go();
+    for (request, start, body) in [
+        ("GET / HTTP/1.1\r\n\r\n", "HTTP/1.1 400 Bad Request", ""),
+        ("GET / HTTP/1.0\r\nhost: a\r\n\r\n", "HTTP/1.1 426 Upgrade Required", "Upgrade Required"),
+        ("GET / HTTP/1.1\r\nhost: a b\r\n\r\n", "HTTP/1.1 400 Bad Request", "Bad Request"),
+    ] {
+        let answer = ask_on(&connect(address), request);
+        let start = if request.contains("HTTP/1.0") { start.replace("1.1", "1.0") } else { start.to_owned() };
+        assert_eq!(
+            (answer.start.clone(), answer.body.as_str(), answer.header("connection")),
+            (start, body, "close"),
+            "{request}"
+        );
+    }
+}
+
+#[test]
+fn requests_of_one_connection_share_one_to_upstream_until_it_closes() {
+    let mut plane = Plane::start();
+    let closing = web(|_| "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 2\r\n\r\nhi".to_owned());
+    plane.set(envoy::TypeUrl::Cluster, &cluster("c", &[closing], ""));
+    let address = plane.http(&to("c"), "").go();
+    let stream = connect(address);
+    for _ in 0..3 {
+        let answer = ask_on(&stream, "GET / HTTP/1.1\r\nhost: a\r\n\r\n");
+        assert_eq!((answer.body.as_str(), answer.header("connection")), ("hi", ""));
+    }
+    plane.reaches("c", "upstream_cx_total", 3);
+    let _ = LIMIT;
+}

@@ -1,0 +1,46 @@
+//! The RBAC filter, asked about a request.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use http::StatusCode;
+use http::request::Parts;
+
+use super::exchange::Exchange;
+use super::reply::Reply;
+use crate::config::http::HttpRbac;
+use crate::metrics::RbacStats;
+use crate::rbac::{Asking, Peer};
+
+/// Asks a filter whether a request may go on.
+pub(super) fn ask(
+    exchange: &Exchange,
+    parts: &Parts,
+    rbac: &HttpRbac,
+    (stats, shadow_stats): &(Arc<RbacStats>, Arc<RbacStats>),
+) -> Result<(), Reply> {
+    let connection = &exchange.connection;
+    let peer = Peer {
+        destination: connection.local,
+        source: connection.remote.ip(),
+        server_name: connection.server_name.as_deref().unwrap_or_default(),
+        tls: connection.is_secure(),
+        identities: &connection.identities,
+    };
+    let asking = Asking { peer, remote: exchange.remote.ip(), parts, metadata: &exchange.metadata };
+    if let Some(verdict) = rbac.shadow_verdict(&asking) {
+        if verdict.allowed { shadow_stats.shadow_allowed.inc() } else { shadow_stats.shadow_denied.inc() }
+    }
+    match rbac.verdict(&asking) {
+        Some(verdict) if !verdict.allowed => {
+            stats.denied.inc();
+            let details = Cow::Owned(verdict.to_string());
+            Err(Reply::new(StatusCode::FORBIDDEN, details).body("RBAC: access denied"))
+        }
+        Some(_) => {
+            stats.allowed.inc();
+            Ok(())
+        }
+        None => Ok(()),
+    }
+}

@@ -1,0 +1,350 @@
+//! Connections from downstream that speak HTTP.
+
+use std::cell::{Cell, RefCell};
+use std::net::SocketAddr;
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+
+use http::{HeaderName, Request};
+use hyper::body::Incoming;
+use hyper::server::conn::{http1, http2};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::time::{Instant, Sleep};
+
+use super::executor::Local;
+use super::head::client_certificate::PeerCertificate;
+use super::request;
+use super::wire::Wire;
+use crate::config::http::{Codec, HttpConnectionManager, HttpFilter};
+use crate::metrics::{HttpStats, Metrics, RbacStats};
+use crate::stream::Stream;
+use crate::worker::{LocalChain, LocalListener, Worker};
+
+/// What every connection of HTTP/2 begins with.
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// How many headers hyper reads without an allocation.
+pub(super) const FREE_HEADERS: usize = 100;
+/// The least that hyper takes for its buffer, in bytes.
+pub(super) const LEAST_BUFFER: usize = 8 << 10;
+
+/// A connection manager as one worker uses it.
+#[derive(Debug)]
+pub(crate) struct LocalManager {
+    pub(crate) config: Arc<HttpConnectionManager>,
+    pub(crate) stats: Arc<HttpStats>,
+    /// Of each filter that authorizes: what is enforced, and what is only counted.
+    pub(crate) rbac: Box<[Option<(Arc<RbacStats>, Arc<RbacStats>)>]>,
+    /// The headers of requests and of responses that logs show.
+    pub(crate) request_headers: Box<[HeaderName]>,
+    pub(crate) response_headers: Box<[HeaderName]>,
+}
+
+impl LocalManager {
+    pub(crate) fn new(config: &Arc<HttpConnectionManager>, metrics: &Metrics) -> LocalManager {
+        let (mut request, mut response) = (Vec::new(), Vec::new());
+        for log in &config.access_logs {
+            let (of_request, of_response) = log.format.headers();
+            request.extend(of_request);
+            response.extend(of_response);
+        }
+        for names in [&mut request, &mut response] {
+            names.sort_by(|a: &HeaderName, b| a.as_str().cmp(b.as_str()));
+            names.dedup();
+        }
+        let rbac = config.filters.iter().map(|named| match &named.filter {
+            HttpFilter::Rbac(rbac) => {
+                let stats = |prefix: &str| metrics.rbac.of(&format!("http.{}.{prefix}", config.stat_prefix).into());
+                Some((stats(&rbac.stat_prefix), stats(&rbac.shadow_stat_prefix)))
+            }
+            _ => None,
+        });
+        LocalManager {
+            rbac: rbac.collect(),
+            config: config.clone(),
+            stats: metrics.http.of(&config.stat_prefix),
+            request_headers: request.into(),
+            response_headers: response.into(),
+        }
+    }
+}
+
+/// A connection from downstream, as its requests know it.
+pub(crate) struct Connection {
+    pub(crate) worker: Rc<Worker>,
+    pub(crate) listener: Rc<LocalListener>,
+    pub(crate) chain: Rc<LocalChain>,
+    pub(crate) manager: Rc<LocalManager>,
+    pub(crate) number: u64,
+    /// Where it was going before it was captured.
+    pub(crate) local: SocketAddr,
+    pub(crate) remote: SocketAddr,
+    pub(crate) captured: Option<SocketAddr>,
+    pub(crate) server_name: Option<Box<str>>,
+    pub(crate) identities: Box<[Arc<str>]>,
+    pub(crate) own_identity: Option<Arc<str>>,
+    pub(crate) tls_version: Option<&'static str>,
+    pub(crate) certificate: Option<PeerCertificate>,
+    pub(crate) life: Life,
+}
+
+/// What becomes of a connection in time.
+#[derive(Debug)]
+pub(crate) struct Life {
+    born: Instant,
+    /// Requests that are under way, and those that there were.
+    active: Cell<u32>,
+    requests: Cell<u32>,
+    /// Since when there is no request.
+    idle_since: Cell<Instant>,
+    /// Whether it ends with the requests that are under way.
+    closing: Cell<bool>,
+    waker: RefCell<Option<Waker>>,
+}
+
+impl Life {
+    pub(crate) fn new() -> Life {
+        let now = Instant::now();
+        Life {
+            born: now,
+            active: Cell::new(0),
+            requests: Cell::new(0),
+            idle_since: Cell::new(now),
+            closing: Cell::new(false),
+            waker: RefCell::new(None),
+        }
+    }
+}
+
+impl Connection {
+    pub(crate) fn is_secure(&self) -> bool {
+        self.chain.server.is_some()
+    }
+
+    /// Whether it ends with the requests that are under way.
+    pub(crate) fn is_closing(&self) -> bool {
+        self.life.closing.get()
+    }
+
+    /// A request begins.
+    pub(crate) fn begin(&self) {
+        let life = &self.life;
+        life.active.set(life.active.get() + 1);
+        life.requests.set(life.requests.get() + 1);
+        let most = self.manager.config.connections.max_requests;
+        if most.is_some_and(|most| life.requests.get() >= most.get()) {
+            self.manager.stats.cx_max_requests_reached.inc();
+            self.close();
+        }
+    }
+
+    /// A request has ended.
+    pub(crate) fn end(&self) {
+        self.life.active.set(self.life.active.get() - 1);
+        self.life.idle_since.set(Instant::now());
+    }
+
+    /// Ends the connection with the requests that are under way.
+    pub(crate) fn close(&self) {
+        if !self.life.closing.replace(true)
+            && let Some(waker) = self.life.waker.take()
+        {
+            waker.wake();
+        }
+    }
+
+    /// When to look whether the time is up.
+    fn next_check(&self) -> Option<Instant> {
+        let connections = &self.manager.config.connections;
+        let idle = connections.idle_timeout.map(|idle| self.life.idle_since.get() + idle);
+        let whole = connections.max_duration.filter(|_| !self.is_closing()).map(|most| self.life.born + most);
+        idle.into_iter().chain(whole).min()
+    }
+
+    /// Looks whether the time is up; returns whether the connection has idled for too long.
+    fn poll_timer(&self, mut timer: Pin<&mut Sleep>, cx: &mut Context<'_>) -> Poll<()> {
+        let connections = &self.manager.config.connections;
+        while timer.as_mut().poll(cx).is_ready() {
+            let now = Instant::now();
+            if connections.max_duration.is_some_and(|most| self.life.born + most <= now) && !self.is_closing() {
+                self.manager.stats.cx_max_duration_reached.inc();
+                self.life.closing.set(true);
+            }
+            if connections.idle_timeout.is_some_and(|idle| self.life.idle_since.get() + idle <= now) {
+                if self.life.active.get() == 0 {
+                    self.manager.stats.cx_idle_timeout.inc();
+                    return Poll::Ready(());
+                }
+                self.life.idle_since.set(now);
+            }
+            let Some(next) = self.next_check() else { return Poll::Pending };
+            timer.as_mut().reset(next);
+        }
+        Poll::Pending
+    }
+}
+
+/// Counts a connection for as long as it is there.
+struct Open(Rc<LocalManager>, bool, bool);
+
+impl Open {
+    fn new(connection: &Connection, http2: bool) -> Open {
+        let stats = &connection.manager.stats;
+        let secure = connection.is_secure();
+        stats.cx_total.inc();
+        stats.cx_active.inc();
+        if http2 {
+            stats.cx_http2_total.inc();
+            stats.cx_http2_active.inc();
+        } else {
+            stats.cx_http1_total.inc();
+            stats.cx_http1_active.inc();
+        }
+        if secure {
+            stats.cx_ssl_total.inc();
+            stats.cx_ssl_active.inc();
+        }
+        Open(connection.manager.clone(), http2, secure)
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        let Open(manager, http2, secure) = self;
+        let stats = &manager.stats;
+        stats.cx_active.dec();
+        stats.cx_destroy.inc();
+        if *http2 {
+            stats.cx_http2_active.dec()
+        } else {
+            stats.cx_http1_active.dec()
+        }
+        if *secure {
+            stats.cx_ssl_active.dec();
+        }
+    }
+}
+
+/// Serves the requests of a connection until it ends.
+pub(crate) async fn serve(mut stream: Stream, connection: Rc<Connection>) {
+    let idle = connection.manager.config.connections.idle_timeout;
+    // Until something comes, a connection needs no buffers.
+    let first = tokio::select! {
+        http2 = speaks_http2(&mut stream, connection.manager.config.codec) => http2,
+        () = connection.chain.closed.cancelled() => None,
+        () = sleep_for(idle) => None,
+    };
+    let Some(http2) = first else { return stream.farewell() };
+    let _open = Open::new(&connection, http2);
+    let io = TokioIo::new(Wire::downstream(stream, connection.manager.stats.clone()));
+    let service = {
+        let connection = connection.clone();
+        service_fn(move |request: Request<Incoming>| request::serve(connection.clone(), request))
+    };
+    let ended = if http2 {
+        let served = http2_builder(&connection.manager.config).serve_connection(io, service);
+        drive(served, http2::Connection::graceful_shutdown, &connection).await
+    } else {
+        let served = http1_builder(&connection.manager.config).serve_connection(io, service).with_upgrades();
+        drive(served, http1::UpgradeableConnection::graceful_shutdown, &connection).await
+    };
+    if let Err(e) = ended {
+        if e.is_parse() || e.is_parse_too_large() {
+            connection.manager.stats.cx_protocol_error.inc();
+        }
+        tracing::debug!(connection = connection.number, error = %e, "a connection broke");
+    }
+}
+
+async fn sleep_for(time: Option<std::time::Duration>) {
+    match time {
+        Some(time) => tokio::time::sleep(time).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Whether a connection speaks HTTP/2: ALPN says it, or else its first bytes. `None` if it has ended before.
+async fn speaks_http2(stream: &mut Stream, codec: Codec) -> Option<bool> {
+    match codec {
+        Codec::Http1 => stream.first_bytes().await.ok().map(|()| false),
+        Codec::Http2 => stream.first_bytes().await.ok().map(|()| true),
+        Codec::Auto => match stream.application_protocol() {
+            Some(b"h2") => stream.first_bytes().await.ok().map(|()| true),
+            Some(_) => stream.first_bytes().await.ok().map(|()| false),
+            None => {
+                stream.first_bytes().await.ok()?;
+                while stream.waiting().len() < PREFACE.len() && PREFACE.starts_with(stream.waiting()) {
+                    if !stream.more_bytes().await.ok()? {
+                        return None;
+                    }
+                }
+                Some(stream.waiting().starts_with(PREFACE))
+            }
+        },
+    }
+}
+
+/// Drives a connection until it ends, is drained, or idles for too long.
+async fn drive<C: Future<Output = hyper::Result<()>>>(
+    served: C,
+    shut_down: impl Fn(Pin<&mut C>),
+    connection: &Connection,
+) -> hyper::Result<()> {
+    let mut served = pin!(served);
+    let mut draining = pin!(connection.chain.draining.cancelled());
+    let mut closed = pin!(connection.chain.closed.cancelled());
+    let first = connection.next_check();
+    let mut timer = pin!(tokio::time::sleep_until(first.unwrap_or(connection.life.born)));
+    let mut told = false;
+    std::future::poll_fn(|cx| {
+        if closed.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(Ok(()));
+        }
+        if !connection.is_closing() && draining.as_mut().poll(cx).is_ready() {
+            connection.life.closing.set(true);
+        }
+        if let Poll::Ready(end) = served.as_mut().poll(cx) {
+            return Poll::Ready(end);
+        }
+        if first.is_some() && connection.poll_timer(timer.as_mut(), cx).is_ready() {
+            return Poll::Ready(Ok(()));
+        }
+        if !connection.is_closing() {
+            *connection.life.waker.borrow_mut() = Some(cx.waker().clone());
+        } else if !std::mem::replace(&mut told, true) {
+            shut_down(served.as_mut());
+            return served.as_mut().poll(cx);
+        }
+        Poll::Pending
+    })
+    .await
+}
+
+fn http1_builder(config: &HttpConnectionManager) -> http1::Builder {
+    let mut builder = http1::Builder::new();
+    builder.max_buf_size(config.max_request_head.max(LEAST_BUFFER)).max_header_size(config.max_request_head);
+    if config.connections.max_headers != FREE_HEADERS {
+        builder.max_headers(config.connections.max_headers);
+    }
+    builder
+}
+
+fn http2_builder(config: &HttpConnectionManager) -> http2::Builder<Local> {
+    let options = &config.http2;
+    let mut builder = http2::Builder::new(Local);
+    builder
+        .max_concurrent_streams(options.max_streams.get())
+        .initial_stream_window_size(options.stream_window)
+        .initial_connection_window_size(options.connection_window)
+        .header_table_size(options.hpack_table)
+        .max_header_list_size(u32::try_from(config.max_request_head).unwrap_or(u32::MAX));
+    if options.allow_connect {
+        builder.enable_connect_protocol();
+    }
+    if let Some((interval, timeout)) = options.keepalive {
+        builder.timer(TokioTimer::new()).keep_alive_interval(interval).keep_alive_timeout(timeout);
+    }
+    builder
+}

@@ -1,0 +1,357 @@
+//! A request and its response, from the first byte of the one to the last of the other.
+
+use std::borrow::Cow;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::request::Parts;
+use http::uri::PathAndQuery;
+use http::{Method, StatusCode, Uri, Version};
+use tokio::time::Instant;
+
+use super::connection::Connection;
+use super::deadline::Deadline;
+use super::pool::Lease;
+use super::upload::Upload;
+use crate::access_log::Text;
+use crate::access_log::{Entry, Flag, Flags, Headers, HttpEntry, RequestHead};
+use crate::config::http::{
+    Action, ClusterSource, Destination, HashCookie, HeaderMutations, HeaderText, Override, Route, RouteTable,
+    VirtualHost,
+};
+use crate::dynamic_metadata::DynamicMetadata;
+use crate::routing::Changes;
+use crate::upstream::{Carried, Establish, Host, UnderWay};
+
+/// What is known of a request. It is there until the response has been sent, and then tells the logs.
+pub(crate) struct Exchange {
+    pub(crate) connection: Rc<Connection>,
+    start: SystemTime,
+    begun: Instant,
+    protocol: Version,
+    kept: Kept,
+    pub(crate) remote: SocketAddr,
+    pub(crate) grpc: bool,
+    pub(crate) secure: bool,
+    pub(crate) flags: Flags,
+    pub(crate) status: Option<StatusCode>,
+    pub(crate) details: Cow<'static, str>,
+    /// What decides where chance does.
+    pub(crate) random: u64,
+    pub(crate) found: Option<Rc<Found>>,
+    pub(crate) cluster: Option<Rc<Establish>>,
+    pub(crate) upstream_host: Option<SocketAddr>,
+    pub(crate) upstream_local: Option<SocketAddr>,
+    pub(crate) upstream_failure: Option<Arc<str>>,
+    pub(crate) attempts: u32,
+    pub(crate) upload: Option<Rc<Upload>>,
+    /// The connection to upstream, while the response comes over it.
+    pub(crate) lease: Option<Lease>,
+    pub(crate) answered: Option<Instant>,
+    pub(crate) sent: u64,
+    pub(crate) grpc_status: Option<u32>,
+    /// What filters have noted.
+    pub(crate) metadata: DynamicMetadata,
+    /// The endpoint of the last attempt, which counts its requests.
+    pub(crate) host: Option<Arc<Host>>,
+    pub(crate) carried: Option<Carried>,
+    /// Counts the request among those of its cluster.
+    pub(crate) under_way: Option<UnderWay>,
+    /// When it has taken too long.
+    pub(crate) deadline: Option<Deadline>,
+    /// A cookie that the response must set, and its value.
+    pub(crate) cookie: Option<(String, HashCookie)>,
+    /// When the last attempt was sent.
+    pub(crate) sent_up: Option<Instant>,
+    /// Whether the response has been handed over whole.
+    complete: bool,
+}
+
+/// The route of a request, and what it belongs to.
+pub(crate) struct Found {
+    pub(crate) table: Arc<RouteTable>,
+    pub(crate) host: Arc<VirtualHost>,
+    pub(crate) route: Arc<Route>,
+    pub(crate) random: u64,
+}
+
+impl Found {
+    /// Which of several clusters was drawn.
+    pub(crate) fn destination(&self) -> Option<&Destination> {
+        match &self.route.action {
+            Action::Forward(action) => match &action.cluster {
+                ClusterSource::Weighted(weighted) => Some(weighted.pick(self.random)),
+                ClusterSource::Single(_) | ClusterSource::Header(_) => None,
+            },
+            Action::Redirect(_) | Action::Respond(_) => None,
+        }
+    }
+
+    pub(crate) fn changes(&self) -> Changes<'_> {
+        Changes::new(&self.table, &self.host, &self.route, self.destination())
+    }
+
+    /// What is changed in a filter, by what is most specific.
+    pub(crate) fn override_of(&self, filter: &str) -> Option<&Override> {
+        let of_destination = self.destination().and_then(|d| d.overrides.of(filter));
+        let of_route = || self.route.overrides.of(filter);
+        let of_host = || self.host.overrides.of(filter);
+        of_destination.or_else(of_route).or_else(of_host).or_else(|| self.table.overrides.of(filter))
+    }
+
+    /// Whether a header that is added to the request has operators in it.
+    pub(crate) fn has_formats(&self) -> bool {
+        let of_destination = self.destination().map(|d| &d.request_headers);
+        let others = [&self.route.request_headers, &self.host.request_headers, &self.table.request_headers];
+        let formatted = |m: &HeaderMutations| m.add.iter().any(|a| matches!(a.value, HeaderText::Format(_)));
+        of_destination.into_iter().chain(others).any(formatted)
+    }
+}
+
+/// What logs may show of heads that have gone on.
+#[derive(Default)]
+struct Kept {
+    method: Method,
+    uri: Uri,
+    authority: Option<HeaderValue>,
+    request: Vec<(HeaderName, HeaderValue)>,
+    response: Vec<(HeaderName, HeaderValue)>,
+    trailers: Option<HeaderMap>,
+}
+
+impl Exchange {
+    pub(crate) fn new(connection: &Rc<Connection>, protocol: Version) -> Box<Exchange> {
+        let stats = &connection.manager.stats;
+        stats.rq_total.inc();
+        stats.rq_active.inc();
+        if protocol == Version::HTTP_2 {
+            stats.rq_http2_total.inc()
+        } else {
+            stats.rq_http1_total.inc()
+        }
+        connection.begin();
+        Box::new(Exchange {
+            connection: connection.clone(),
+            start: SystemTime::now(),
+            begun: Instant::now(),
+            protocol,
+            kept: Kept::default(),
+            remote: connection.remote,
+            grpc: false,
+            secure: connection.is_secure(),
+            flags: Flags::default(),
+            status: None,
+            details: Cow::Borrowed(""),
+            random: fastrand::u64(..),
+            found: None,
+            cluster: None,
+            upstream_host: None,
+            upstream_local: None,
+            upstream_failure: None,
+            attempts: 0,
+            upload: None,
+            lease: None,
+            answered: None,
+            sent: 0,
+            grpc_status: None,
+            metadata: DynamicMetadata::default(),
+            host: None,
+            carried: None,
+            under_way: None,
+            deadline: None,
+            cookie: None,
+            sent_up: None,
+            complete: false,
+        })
+    }
+
+    /// Notes what logs may show of a request, as it is now.
+    pub(crate) fn keep_request(&mut self, parts: &Parts) {
+        let names = &self.connection.manager.request_headers;
+        self.kept.method = parts.method.clone();
+        self.kept.uri = parts.uri.clone();
+        self.kept.authority = parts.headers.get(header::HOST).cloned();
+        keep(&mut self.kept.request, &parts.headers, names);
+    }
+
+    /// Notes what logs may show of a response.
+    pub(crate) fn keep_response(&mut self, status: StatusCode, headers: &HeaderMap) {
+        self.status = Some(status);
+        keep(&mut self.kept.response, headers, &self.connection.manager.response_headers);
+        if self.grpc {
+            self.note_grpc_status(headers);
+        }
+    }
+
+    pub(crate) fn keep_trailers(&mut self, trailers: &HeaderMap) {
+        self.note_grpc_status(trailers);
+        self.kept.trailers = Some(trailers.clone());
+    }
+
+    fn note_grpc_status(&mut self, headers: &HeaderMap) {
+        let status = headers.get(super::head::names::GRPC_STATUS).and_then(|v| v.to_str().ok());
+        self.grpc_status = status.and_then(|s| s.parse().ok()).or(self.grpc_status);
+    }
+
+    pub(crate) fn protocol(&self) -> Version {
+        self.protocol
+    }
+
+    pub(crate) fn method(&self) -> &Method {
+        &self.kept.method
+    }
+
+    /// What a text with operators is.
+    pub(crate) fn rendered(&self, text: &Text, head: Option<&Parts>) -> String {
+        let mut out = String::new();
+        self.with_entry(head, |entry| text.render(entry, &mut out));
+        out
+    }
+
+    /// Whether the request has been sent on, so that its head is gone.
+    pub(crate) fn has_gone_on(&self) -> bool {
+        self.sent_up.is_some()
+    }
+
+    /// The response has been handed over whole.
+    pub(crate) fn complete(&mut self) {
+        self.complete = true;
+        let uploaded = self.upload.as_ref().is_none_or(|u| u.is_complete());
+        match self.lease.take() {
+            Some(lease) if uploaded => lease.complete(),
+            // An answer that came before the request was there whole: the connection is of no more use.
+            lease => drop(lease),
+        }
+    }
+
+    /// What the line of a log would be made of now. `head` is the request, if it is still at hand.
+    pub(crate) fn with_entry<T>(&self, head: Option<&Parts>, use_entry: impl FnOnce(&Entry<'_>) -> T) -> T {
+        let connection = &self.connection;
+        let text =
+            |value: Option<&HeaderValue>| value.and_then(|v| std::str::from_utf8(v.as_bytes()).ok()).map(str::to_owned);
+        let (method, uri, authority, headers) = match head {
+            Some(parts) => {
+                (&parts.method, &parts.uri, text(parts.headers.get(header::HOST)), Headers::All(&parts.headers))
+            }
+            None => (
+                &self.kept.method,
+                &self.kept.uri,
+                text(self.kept.authority.as_ref()),
+                Headers::Kept(&self.kept.request),
+            ),
+        };
+        let request = RequestHead {
+            method: method.as_str(),
+            path: uri.path_and_query().map_or("", PathAndQuery::as_str),
+            authority: authority.as_deref().unwrap_or_default(),
+            scheme: if self.secure { "https" } else { "http" },
+            headers,
+        };
+        let answered = self.answered;
+        let http = HttpEntry {
+            protocol: self.protocol,
+            request,
+            status: self.status.map(|s| s.as_u16()),
+            details: Some(&*self.details),
+            response: Headers::Kept(&self.kept.response),
+            trailers: self.kept.trailers.as_ref().map_or(Headers::default(), Headers::All),
+            route: self.found.as_ref().map(|f| &*f.route.name),
+            attempts: self.attempts,
+            request_duration: self.upload.as_ref().map_or(Some(std::time::Duration::ZERO), |u| {
+                u.ended().map(|ended| ended.saturating_duration_since(self.begun))
+            }),
+            response_duration: answered.map(|a| a.saturating_duration_since(self.begun)),
+            response_tx_duration: answered.map(|a| a.elapsed()),
+            grpc_status: self.grpc_status,
+            stream_id: None,
+            trace_id: None,
+        };
+        let cluster = self.cluster.as_ref().map(|c| &*c.upstream.config);
+        use_entry(&Entry {
+            start: self.start,
+            duration: self.begun.elapsed(),
+            received: self.received(),
+            sent: self.sent,
+            flags: self.flags,
+            termination: None,
+            upstream_failure: self.upstream_failure.as_deref(),
+            downstream_failure: None,
+            upstream_host: self.upstream_host,
+            cluster: cluster.map(|c| &*c.name),
+            cluster_stat_name: cluster.map(|c| &*c.stat_name),
+            upstream_local: self.upstream_local,
+            downstream_local: connection.local,
+            downstream_remote: self.remote,
+            direct_remote: connection.remote,
+            server_name: connection.server_name.as_deref(),
+            peer_identity: connection.identities.first().map(|i| &**i),
+            peer_subject: connection.certificate.as_ref().map(|c| &*c.subject),
+            peer_fingerprint: connection.certificate.as_ref().map(|c| &*c.fingerprint),
+            local_identity: connection.own_identity.as_deref(),
+            tls_version: connection.tls_version,
+            filter_chain: Some(&connection.chain.config.name),
+            connection_id: connection.number,
+            http: Some(&http),
+        })
+    }
+
+    /// Bytes of the request's body.
+    pub(crate) fn received(&self) -> u64 {
+        self.upload.as_ref().map_or(0, |u| u.received())
+    }
+
+    fn count(&self) {
+        let stats = &self.connection.manager.stats;
+        let Some(status) = self.status else { return };
+        stats.rq_completed.inc();
+        match status.as_u16() {
+            100..200 => stats.rq_1xx.inc(),
+            200..300 => stats.rq_2xx.inc(),
+            300..400 => stats.rq_3xx.inc(),
+            400..500 => stats.rq_4xx.inc(),
+            _ => stats.rq_5xx.inc(),
+        }
+    }
+}
+
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        let connection = self.connection.clone();
+        let stats = &connection.manager.stats;
+        if !self.complete && !self.flags.intersects(OWN_RESETS) {
+            // hyper drops what nobody waits for any more.
+            self.flags.set(Flag::DownstreamConnectionTermination);
+            self.details = Cow::Borrowed("downstream_remote_disconnect");
+            stats.rq_rx_reset.inc();
+        }
+        self.count();
+        stats.rq_active.dec();
+        if self.under_way.is_some()
+            && let Some(cluster) = &self.cluster
+        {
+            cluster.stats.rq_active.dec();
+        }
+        connection.end();
+        let logs = &connection.manager.config.access_logs;
+        if !logs.is_empty() {
+            self.with_entry(None, |entry| connection.worker.log(logs, entry));
+        }
+    }
+}
+
+/// What this proxy or upstream has broken off, so that downstream has not.
+const OWN_RESETS: Flags = Flags::NONE
+    .with(Flag::UpstreamConnectionTermination)
+    .with(Flag::UpstreamRemoteReset)
+    .with(Flag::UpstreamRequestTimeout)
+    .with(Flag::UpstreamProtocolError)
+    .with(Flag::StreamIdleTimeout)
+    .with(Flag::DurationTimeout);
+
+fn keep(into: &mut Vec<(HeaderName, HeaderValue)>, headers: &HeaderMap, names: &[HeaderName]) {
+    into.clear();
+    into.extend(names.iter().filter_map(|name| Some((name.clone(), headers.get(name)?.clone()))));
+}

@@ -1,0 +1,333 @@
+//! A request on its way to an endpoint of its cluster, with as many attempts as it may have.
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use http::header::{self, HeaderMap, HeaderValue};
+use http::request::Parts;
+use http::uri::{Authority, Scheme, Uri};
+use http::{Request, Response, StatusCode, Version};
+use hyper::body::Incoming;
+use tokio::time::Instant;
+
+use super::deadline::{self, Deadline};
+use super::exchange::{Exchange, Found};
+use super::failure::Failure;
+use super::head::names;
+use super::pool::{Protocol, Sent, Want};
+use super::reply::Reply;
+use super::retry::Retries;
+use super::upload::{RequestBody, Upload};
+use crate::access_log::Flag;
+use crate::config::http::{HostRewrite, RetryPolicy, RouteAction, UpstreamProtocol};
+use crate::routing;
+use crate::upstream::{Carried, Establish, Host, LbContext, Outcome, UnderWay};
+
+/// How often a request may meet a connection that has just ended, and go on to another one without anybody noticing.
+const STALE: u32 = 3;
+
+/// What a request needs on its way.
+struct Way<'a> {
+    cluster: Rc<Establish>,
+    found: &'a Found,
+    action: &'a RouteAction,
+    policy: Option<&'a RetryPolicy>,
+    protocol: Protocol,
+    hash: Option<u64>,
+    tried: Vec<SocketAddr>,
+    /// Counts the attempts after the first for as long as they last.
+    retrying: Option<UnderWay>,
+}
+
+/// Sends a request upstream until something is answered that goes on to downstream.
+pub(crate) async fn forward(
+    exchange: &mut Exchange,
+    parts: &mut Parts,
+    incoming: Incoming,
+    found: &Found,
+    action: &RouteAction,
+) -> Result<Response<Incoming>, Reply> {
+    let Some(cluster) = exchange.cluster.clone() else {
+        return Err(Reply::new(action.not_found, "cluster_not_found").flag(Flag::NoClusterFound));
+    };
+    let policy = action.retry.as_deref().or(found.host.retry.as_deref());
+    let mut retries = Retries::new(policy, &parts.headers);
+    let limit = usize::try_from(exchange.connection.listener.config.buffer_limit).unwrap_or(usize::MAX);
+    exchange.upload = Upload::new(incoming, retries.are_possible().then_some(limit));
+    let timeout = deadline::of_request(exchange, parts, action);
+    deadline::announce(parts, policy, timeout, &exchange.connection.manager.config.router);
+    let Some(counted) = cluster.request() else {
+        cluster.stats.pending_overflow.inc();
+        exchange.keep_request(parts);
+        return Err(reply(exchange, &Failure::Overflow));
+    };
+    cluster.stats.rq_total.inc();
+    cluster.stats.rq_active.inc();
+    exchange.under_way = Some(counted);
+    let protocol = match cluster.upstream.config.http.protocol {
+        UpstreamProtocol::Http1 => Protocol::Http1,
+        UpstreamProtocol::Http2 => Protocol::Http2,
+        UpstreamProtocol::Downstream if exchange.protocol() == Version::HTTP_2 => Protocol::Http2,
+        UpstreamProtocol::Downstream => Protocol::Http1,
+    };
+    let hashed = routing::hash(&action.hash_policies, parts, exchange.remote.ip(), exchange.random);
+    exchange.cookie = hashed.cookie_value().zip(hashed.cookie.map(|(cookie, _)| cookie.clone()));
+    let hash = hashed.hash;
+    let mut way = Way { cluster, found, action, policy, protocol, hash, tried: Vec::new(), retrying: None };
+    exchange.deadline = timeout.map(|timeout| Deadline::new(timeout, exchange.upload.clone()));
+    match exchange.deadline.clone() {
+        None => attempts(exchange, parts, &mut way, &mut retries).await,
+        Some(deadline) => tokio::select! {
+            biased;
+            answer = attempts(exchange, parts, &mut way, &mut retries) => answer,
+            () = deadline.passed() => {
+                way.cluster.stats.rq_timeout.inc();
+                report(&way, exchange, Outcome::TimedOut);
+                Err(reply(exchange, &Failure::Timeout))
+            }
+        },
+    }
+}
+
+async fn attempts(
+    exchange: &mut Exchange,
+    parts: &mut Parts,
+    way: &mut Way<'_>,
+    retries: &mut Retries<'_>,
+) -> Result<Response<Incoming>, Reply> {
+    loop {
+        exchange.attempts += 1;
+        let last = !retries.are_possible();
+        match attempt(exchange, parts, way, last).await {
+            Ok(response) => {
+                let status = response.status();
+                let (code, headers) = (counted_as(status, response.headers()), response.headers());
+                report(way, exchange, Outcome::Response(code));
+                way.cluster.stats.answered(status);
+                let again = retries.wants_after(status, headers) && again(exchange, way, retries).await;
+                if !again {
+                    if exchange.attempts > 1 && !retries.wants_after(status, headers) {
+                        way.cluster.stats.rq_retry_success.inc();
+                    }
+                    if let Some(upload) = &exchange.upload {
+                        upload.settle();
+                    }
+                    return Ok(response);
+                }
+                exchange.lease = None;
+            }
+            Err(Missed::NoHost) => {
+                way.cluster.stats.cx_none_healthy.inc();
+                let reply = Reply::new(StatusCode::SERVICE_UNAVAILABLE, "no_healthy_upstream");
+                exchange.keep_request(parts);
+                return Err(reply.body("no healthy upstream").flag(Flag::NoHealthyUpstream));
+            }
+            Err(Missed::Failed(failure, sent)) => {
+                match &failure {
+                    // The connection was reported when it did not come about.
+                    Failure::Connect(_) | Failure::ConnectTimeout | Failure::Overflow => {}
+                    Failure::PerTryTimeout => {
+                        way.cluster.stats.rq_per_try_timeout.inc();
+                        report(way, exchange, Outcome::TimedOut);
+                    }
+                    _ => {
+                        way.cluster.stats.rq_rx_reset.inc();
+                        report(way, exchange, Outcome::Failed);
+                    }
+                }
+                if !(retries.wants_after_failure(&failure, sent) && again(exchange, way, retries).await) {
+                    if !exchange.has_gone_on() {
+                        exchange.keep_request(parts);
+                    }
+                    return Err(reply(exchange, &failure));
+                }
+            }
+        }
+    }
+}
+
+/// Why an attempt brought no response.
+enum Missed {
+    NoHost,
+    /// It failed, after the request was sent or before.
+    Failed(Failure, bool),
+}
+
+/// One attempt to get a response.
+async fn attempt(
+    exchange: &mut Exchange,
+    parts: &mut Parts,
+    way: &mut Way<'_>,
+    last: bool,
+) -> Result<Response<Incoming>, Missed> {
+    let avoid = way.policy.filter(|p| p.avoid_previous_hosts);
+    let context = LbContext {
+        hash: way.hash,
+        tried: if avoid.is_some() { &way.tried } else { &[] },
+        reselections: avoid.map_or(0, |p| p.selection_attempts),
+        captured: exchange.connection.captured,
+    };
+    let choice = way.cluster.upstream.choose(&context).ok_or(Missed::NoHost)?;
+    if choice.panic {
+        way.cluster.stats.lb_healthy_panic.inc();
+    }
+    let host = choice.host;
+    if avoid.is_some() {
+        way.tried.push(host.address);
+    }
+    exchange.upstream_host = Some(host.address);
+    exchange.upstream_local = None;
+    exchange.carried = Some(Carried::new(&host));
+    exchange.host = Some(host.clone());
+    let limit = way.policy.and_then(|p| p.per_try_timeout);
+    let sending = send(exchange, parts, way, &host, last);
+    match limit {
+        None => sending.await,
+        Some(limit) => match tokio::time::timeout(limit, sending).await {
+            Ok(sent) => sent,
+            Err(_) => Err(Missed::Failed(Failure::PerTryTimeout, true)),
+        },
+    }
+}
+
+/// Sends a request to an endpoint, on a connection that is there or a new one.
+async fn send(
+    exchange: &mut Exchange,
+    parts: &mut Parts,
+    way: &Way<'_>,
+    host: &Arc<Host>,
+    last: bool,
+) -> Result<Response<Incoming>, Missed> {
+    let broken = || Missed::Failed(Failure::Terminated, true);
+    let want = Want { protocol: way.protocol, offer: None };
+    let mut waiting: Option<Request<RequestBody>> = None;
+    for _ in 0..STALE {
+        let leased = way.cluster.pool.lease(&way.cluster, host, &want).await;
+        let mut lease = leased.map_err(|e| Missed::Failed(e.into(), false))?;
+        exchange.upstream_local = lease.carrier().local;
+        let request = match waiting.take() {
+            Some(request) => request,
+            None => {
+                let body = Upload::again(exchange.upload.as_ref()).ok_or_else(broken)?;
+                make(exchange, parts, way, host, last, body)
+            }
+        };
+        exchange.sent_up = Some(Instant::now());
+        match lease.send(request).await {
+            Sent::Answered(response) => {
+                exchange.answered = Some(Instant::now());
+                exchange.lease = Some(lease);
+                return Ok(response);
+            }
+            Sent::Unsent(request) => waiting = Some(request),
+            Sent::Broken(e) => return Err(Missed::Failed(Failure::of(&e), true)),
+        }
+    }
+    Err(broken())
+}
+
+/// The request as an endpoint gets it.
+fn make(
+    exchange: &mut Exchange,
+    parts: &mut Parts,
+    way: &Way<'_>,
+    host: &Host,
+    last: bool,
+    body: RequestBody,
+) -> Request<RequestBody> {
+    if matches!(way.action.host, HostRewrite::Endpoint)
+        && let Ok(name) = HeaderValue::from_str(&host.endpoint.hostname)
+        && !name.is_empty()
+    {
+        parts.headers.insert(header::HOST, name);
+    }
+    if way.found.host.attempt_count_in_request {
+        parts.headers.insert(names::X_ENVOY_ATTEMPT_COUNT, exchange.attempts.into());
+    }
+    exchange.keep_request(parts);
+    let empty = || Request::new(()).into_parts().0;
+    // What may have to be sent again is copied.
+    let mut sent = if last { std::mem::replace(parts, empty()) } else { parts.clone() };
+    sent.headers.remove(header::EXPECT);
+    match way.protocol {
+        Protocol::Http1 => sent.version = Version::HTTP_11,
+        Protocol::Http2 => {
+            sent.version = Version::HTTP_2;
+            let authority = sent.headers.remove(header::HOST);
+            let authority = authority.and_then(|host| Authority::try_from(host.as_bytes()).ok());
+            let mut uri = std::mem::take(&mut sent.uri).into_parts();
+            uri.scheme = Some(if exchange.secure { Scheme::HTTPS } else { Scheme::HTTP });
+            uri.authority = authority;
+            sent.uri = Uri::from_parts(uri).unwrap_or_default();
+        }
+    }
+    Request::from_parts(sent, body)
+}
+
+/// Whether there is to be another attempt; if so, waits until its time has come.
+async fn again(exchange: &mut Exchange, way: &mut Way<'_>, retries: &mut Retries<'_>) -> bool {
+    let stats = &way.cluster.stats;
+    if exchange.upload.as_ref().is_some_and(|u| !u.may_be_sent_again()) {
+        return false;
+    }
+    if !retries.take() {
+        stats.rq_retry_limit_exceeded.inc();
+        exchange.flags.set(Flag::UpstreamRetryLimitExceeded);
+        return false;
+    }
+    if way.retrying.is_none() {
+        way.retrying = way.cluster.retry();
+        if way.retrying.is_none() {
+            stats.rq_retry_overflow.inc();
+            return false;
+        }
+    }
+    stats.rq_retry.inc();
+    exchange.lease = None;
+    tokio::time::sleep(retries.pause(fastrand::u64(..))).await;
+    true
+}
+
+fn report(way: &Way<'_>, exchange: &Exchange, outcome: Outcome) {
+    if let Some(host) = &exchange.host {
+        way.cluster.upstream.report(host, outcome);
+    }
+}
+
+/// The status that a response counts as: what gRPC says in its headers is what HTTP would say.
+fn counted_as(status: StatusCode, headers: &HeaderMap) -> StatusCode {
+    let said = headers.get(names::GRPC_STATUS).and_then(|value| value.to_str().ok());
+    match said.and_then(|said| said.parse::<u16>().ok()) {
+        Some(0) | None => status,
+        Some(4 | 8 | 14) => StatusCode::SERVICE_UNAVAILABLE,
+        Some(13 | 15 | 2) => StatusCode::INTERNAL_SERVER_ERROR,
+        Some(_) => status,
+    }
+}
+
+/// What downstream is told of a failure.
+fn reply(exchange: &mut Exchange, failure: &Failure) -> Reply {
+    exchange.upstream_failure = failure.transport().cloned();
+    let name = failure.name();
+    if matches!(failure, Failure::Timeout | Failure::PerTryTimeout) {
+        let reply = Reply::new(StatusCode::GATEWAY_TIMEOUT, name).body("upstream request timeout");
+        return reply.flag(failure.flag());
+    }
+    let status =
+        if matches!(failure, Failure::Protocol) { StatusCode::BAD_GATEWAY } else { StatusCode::SERVICE_UNAVAILABLE };
+    let transport = failure.transport();
+    let details = match transport {
+        Some(transport) => format!("upstream_reset_before_response_started{{{name}|{transport}}}"),
+        None => format!("upstream_reset_before_response_started{{{name}}}"),
+    };
+    let retried = if exchange.attempts > 1 { "retried and the latest " } else { "" };
+    let because = transport.map(|t| format!(", transport failure reason: {}", t.replace('_', " "))).unwrap_or_default();
+    let body =
+        format!("upstream connect error or disconnect/reset before headers. {retried}reset reason: {failure}{because}");
+    let reply = Reply::new(status, details).body(body).flag(failure.flag());
+    match failure {
+        Failure::Overflow => reply.header(names::X_ENVOY_OVERLOADED, HeaderValue::from_static("true")),
+        _ => reply,
+    }
+}

@@ -1,0 +1,194 @@
+//! The way of a request: its head is made ready, filters are asked, a route is found, and something answers.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use http::header::{self, HeaderValue};
+use http::request::Parts;
+use http::uri::Uri;
+use http::{Request, Response, StatusCode};
+use hyper::body::{Bytes, Incoming};
+
+use super::authorization;
+use super::connection::Connection;
+use super::exchange::{Exchange, Found};
+use super::forward;
+use super::head::{self, names};
+use super::reply::{self, Reply};
+use super::response::{self, ResponseBody};
+use crate::access_log::Flag;
+use crate::config::http::{Action, ClusterSource, DirectResponse, HttpFilter, Override, RouteAction};
+use crate::routing::{self, TlsFacts};
+use crate::worker::Current;
+
+/// Why a stream is broken off without an answer.
+#[derive(Debug, thiserror::Error)]
+#[error("the stream is broken off")]
+pub(crate) struct BrokenOff;
+
+/// Answers a request.
+pub(crate) async fn serve(
+    connection: Rc<Connection>,
+    request: Request<Incoming>,
+) -> Result<Response<ResponseBody>, BrokenOff> {
+    let mut exchange = Exchange::new(&connection, request.version());
+    let (mut parts, incoming) = request.into_parts();
+    exchange.grpc = reply::is_grpc(&parts.headers);
+    let answer = handle(&mut exchange, &mut parts, incoming).await;
+    match answer {
+        Ok(response) => Ok(response::from_upstream(exchange, response)),
+        Err(reply) => {
+            if !exchange.has_gone_on() {
+                exchange.keep_request(&parts);
+            }
+            Ok(response::from_reply(exchange, reply))
+        }
+    }
+}
+
+async fn handle(exchange: &mut Exchange, parts: &mut Parts, incoming: Incoming) -> Result<Response<Incoming>, Reply> {
+    let connection = exchange.connection.clone();
+    let origin = head::prepare(parts, &connection)?;
+    exchange.remote = origin.remote;
+    exchange.secure = routing::scheme(parts) == "https";
+    let current = connection.worker.current();
+    find(exchange, parts, &current)?;
+    filter(exchange, parts)?;
+    let Some(found) = exchange.found.clone() else {
+        connection.manager.stats.no_route.inc();
+        return Err(Reply::new(StatusCode::NOT_FOUND, "route_not_found").flag(Flag::NoRouteFound));
+    };
+    match &found.route.action {
+        Action::Respond(answer) => Err(respond(&connection, answer)),
+        Action::Redirect(redirect) => {
+            connection.manager.stats.rq_redirect.inc();
+            let location = routing::location(parts, &found.route.matches.path, redirect);
+            Err(sent_elsewhere(redirect.status, &location))
+        }
+        Action::Forward(action) => {
+            choose_cluster(exchange, parts, action, &current)?;
+            rewrite(exchange, &found, parts, action)?;
+            // What a replaced snapshot holds is not kept by requests.
+            drop(current);
+            forward::forward(exchange, parts, incoming, &found, action).await
+        }
+    }
+}
+
+/// Finds the virtual host and the route of a request, if it has one.
+fn find(exchange: &mut Exchange, parts: &Parts, current: &Current) -> Result<(), Reply> {
+    let connection = &exchange.connection;
+    let snapshot = &current.prepared.snapshot;
+    let Some(table) = snapshot.routes_of(&connection.manager.config) else { return Ok(()) };
+    let Some(host) = table.host(routing::authority(parts)) else { return Ok(()) };
+    if host.demands_tls(parts) {
+        return Err(sent_elsewhere(StatusCode::MOVED_PERMANENTLY, &routing::tls_location(parts)));
+    }
+    let presented = connection.certificate.is_some();
+    let request = routing::Request {
+        parts,
+        tls: connection.is_secure().then_some(TlsFacts { presented, validated: presented }),
+        random: exchange.random,
+    };
+    if let Some(route) = host.route(&request) {
+        let found = Found { table: table.clone(), host: host.clone(), route: route.clone(), random: exchange.random };
+        exchange.found = Some(Rc::new(found));
+    }
+    Ok(())
+}
+
+/// Asks the filters, in order.
+fn filter(exchange: &mut Exchange, parts: &Parts) -> Result<(), Reply> {
+    let manager = exchange.connection.manager.clone();
+    for (named, rbac_stats) in manager.config.filters.iter().zip(&manager.rbac) {
+        let found = exchange.found.clone();
+        let change = found.as_ref().and_then(|found| found.override_of(&named.name));
+        let disabled = match change {
+            Some(Override::Disabled) => true,
+            Some(_) => false,
+            None => named.disabled,
+        };
+        if disabled {
+            continue;
+        }
+        match &named.filter {
+            HttpFilter::Rbac(rbac) => {
+                let rules = match change {
+                    Some(Override::Rbac(rules)) => rules.clone(),
+                    _ => Some(rbac.clone()),
+                };
+                if let (Some(rules), Some(stats)) = (rules, rbac_stats) {
+                    authorization::ask(exchange, parts, &rules, stats)?;
+                }
+            }
+            HttpFilter::GrpcStats => {}
+            // Nothing goes past a filter that is not asked yet.
+            HttpFilter::Cors | HttpFilter::ExtAuthz(_) | HttpFilter::Fault(_) | HttpFilter::JwtAuthn(_) => {
+                return Err(Reply::new(StatusCode::INTERNAL_SERVER_ERROR, "filter_unavailable"));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn respond(connection: &Connection, answer: &DirectResponse) -> Reply {
+    connection.manager.stats.rq_direct_response.inc();
+    Reply::new(answer.status, "direct_response").body(Bytes::copy_from_slice(&answer.body))
+}
+
+fn sent_elsewhere(status: StatusCode, location: &str) -> Reply {
+    match HeaderValue::from_str(location) {
+        Ok(location) => Reply::new(status, "direct_response").header(header::LOCATION, location),
+        Err(_) => Reply::new(StatusCode::BAD_REQUEST, "http.invalid_path").standard_body(),
+    }
+}
+
+/// Finds the cluster of a request.
+fn choose_cluster(
+    exchange: &mut Exchange,
+    parts: &Parts,
+    action: &RouteAction,
+    current: &Current,
+) -> Result<(), Reply> {
+    let worker = &exchange.connection.worker;
+    let cluster = match &action.cluster {
+        ClusterSource::Single(name) => current.cluster(worker, name),
+        ClusterSource::Weighted(weighted) => current.cluster(worker, &weighted.pick(exchange.random).cluster),
+        ClusterSource::Header(name) => {
+            let name = parts.headers.get(name).and_then(|value| value.to_str().ok());
+            name.and_then(|name| current.cluster(worker, &Arc::from(name)))
+        }
+    };
+    if cluster.is_none() {
+        exchange.connection.manager.stats.no_cluster.inc();
+        return Err(Reply::new(action.not_found, "cluster_not_found").flag(Flag::NoClusterFound));
+    }
+    exchange.cluster = cluster;
+    Ok(())
+}
+
+/// Changes path, authority and headers as the route says.
+fn rewrite(exchange: &Exchange, found: &Found, parts: &mut Parts, action: &RouteAction) -> Result<(), Reply> {
+    let invalid = || Reply::new(StatusCode::BAD_REQUEST, "http.invalid_path").standard_body();
+    let authority = routing::rewritten_authority(parts, action, found.destination()).map(|a| HeaderValue::from_str(&a));
+    let path = routing::rewritten_path(parts, &found.route, action);
+    // What operators show is the head as it came.
+    let before = found.has_formats().then(|| parts.clone());
+    found.changes().request(&mut parts.headers, |text| exchange.rendered(text, before.as_ref()));
+    if let Some(authority) = authority {
+        let old = parts.headers.insert(header::HOST, authority.map_err(|_| invalid())?);
+        if let Some(old) = old.filter(|_| action.append_forwarded_host) {
+            parts.headers.insert(names::X_FORWARDED_HOST, old);
+        }
+    }
+    if let Some(path) = path {
+        let old = HeaderValue::from_str(routing::full_path(parts));
+        parts.uri = Uri::try_from(path).map_err(|_| invalid())?;
+        if let Ok(old) = old
+            && !exchange.connection.manager.config.router.suppress_envoy_headers
+        {
+            parts.headers.insert(names::X_ENVOY_ORIGINAL_PATH, old);
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,152 @@
+//! Responses on their way to downstream.
+
+use std::borrow::Cow;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use http::header::{self, HeaderMap, HeaderValue};
+use http::{Method, Response, Version};
+use hyper::body::{Body, Bytes, Frame, Incoming, SizeHint};
+
+use super::exchange::Exchange;
+use super::failure::Failure;
+use super::head::{self, names};
+use super::reply::Reply;
+use crate::config::http::ServerHeader;
+
+/// The body of a response. It ends the exchange.
+pub(crate) struct ResponseBody {
+    source: Source,
+    exchange: Box<Exchange>,
+}
+
+/// Where a body comes from.
+enum Source {
+    Text(Bytes),
+    Upstream(Incoming),
+}
+
+impl ResponseBody {
+    fn new(source: Source, mut exchange: Box<Exchange>) -> ResponseBody {
+        let over = match &source {
+            Source::Text(text) => text.is_empty(),
+            Source::Upstream(incoming) => incoming.is_end_stream(),
+        };
+        if over {
+            exchange.complete();
+        }
+        ResponseBody { source, exchange }
+    }
+}
+
+impl Body for ResponseBody {
+    type Data = Bytes;
+    type Error = Failure;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Failure>>> {
+        let ResponseBody { source, exchange } = &mut *self;
+        let frame = match source {
+            Source::Text(text) if text.is_empty() => None,
+            Source::Text(text) => Some(Ok(Frame::data(std::mem::take(text)))),
+            Source::Upstream(incoming) => ready!(Pin::new(incoming).poll_frame(cx)),
+        };
+        let over = match source {
+            Source::Text(_) => true,
+            Source::Upstream(incoming) => incoming.is_end_stream(),
+        };
+        Poll::Ready(match frame {
+            Some(Ok(frame)) => {
+                exchange.sent += frame.data_ref().map_or(0, |data| data.len() as u64);
+                if let Some(trailers) = frame.trailers_ref() {
+                    exchange.keep_trailers(trailers);
+                }
+                if over {
+                    exchange.complete();
+                }
+                Some(Ok(frame))
+            }
+            Some(Err(e)) => {
+                let failure = Failure::of(&e);
+                exchange.flags.set(failure.flag());
+                exchange.details = Cow::Owned(format!("upstream_reset_after_response_started{{{}}}", failure.name()));
+                Some(Err(failure))
+            }
+            None => {
+                exchange.complete();
+                None
+            }
+        })
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.source {
+            Source::Text(text) => text.is_empty(),
+            Source::Upstream(incoming) => incoming.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.source {
+            Source::Text(text) => SizeHint::with_exact(text.len() as u64),
+            Source::Upstream(incoming) => incoming.size_hint(),
+        }
+    }
+}
+
+/// What upstream has answered, as downstream gets it.
+pub(crate) fn from_upstream(mut exchange: Box<Exchange>, response: Response<Incoming>) -> Response<ResponseBody> {
+    let (mut parts, incoming) = response.into_parts();
+    head::hop_by_hop(&mut parts.headers, false);
+    let connection = exchange.connection.clone();
+    if !connection.manager.config.router.suppress_envoy_headers {
+        let time = exchange.answered.zip(exchange.sent_up).map(|(answer, sent)| answer.saturating_duration_since(sent));
+        let time = time.map_or(0, |time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX));
+        parts.headers.insert(names::X_ENVOY_UPSTREAM_SERVICE_TIME, time.into());
+    }
+    exchange.details = Cow::Borrowed("via_upstream");
+    parts.version = Version::default();
+    finish_head(&mut parts.headers, &exchange);
+    exchange.keep_response(parts.status, &parts.headers);
+    Response::from_parts(parts, ResponseBody::new(Source::Upstream(incoming), exchange))
+}
+
+/// What the proxy itself answers.
+pub(crate) fn from_reply(mut exchange: Box<Exchange>, reply: Reply) -> Response<ResponseBody> {
+    exchange.flags = exchange.flags.union(reply.flags);
+    exchange.details = reply.details.clone();
+    exchange.lease = None;
+    let status = reply.status;
+    let (response, body) = reply.into_response(exchange.grpc);
+    let (mut parts, ()) = response.into_parts();
+    if exchange.protocol() == Version::HTTP_2 {
+        parts.headers.remove(header::CONNECTION);
+    }
+    finish_head(&mut parts.headers, &exchange);
+    exchange.keep_response(if exchange.grpc { parts.status } else { status }, &parts.headers);
+    let body = if exchange.method() == Method::HEAD { Bytes::new() } else { body };
+    Response::from_parts(parts, ResponseBody::new(Source::Text(body), exchange))
+}
+
+/// What all responses have in common.
+fn finish_head(headers: &mut HeaderMap, exchange: &Exchange) {
+    if let Some(found) = &exchange.found {
+        found.changes().response(headers, |text| exchange.rendered(text, None));
+    }
+    let connection = &exchange.connection;
+    let config = &connection.manager.config;
+    match &config.server {
+        ServerHeader::Overwrite(name) => {
+            headers.insert(header::SERVER, name.clone());
+        }
+        ServerHeader::AppendIfAbsent(name) if !headers.contains_key(header::SERVER) => {
+            headers.insert(header::SERVER, name.clone());
+        }
+        ServerHeader::AppendIfAbsent(_) | ServerHeader::PassThrough => {}
+    }
+    if let Some(via) = &config.via {
+        head::address::append(headers, header::VIA, via.to_str().unwrap_or_default());
+    }
+    if connection.is_closing() && exchange.protocol() != Version::HTTP_2 {
+        headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+}
