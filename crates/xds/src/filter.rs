@@ -23,3 +23,6 @@ fn http_filter(name: &str, config: Any) -> HttpFilter {
         ..HttpFilter::default()
     }
 }
+
+#[cfg(test)]
+mod tests;

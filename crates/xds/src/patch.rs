@@ -22,6 +22,8 @@ use api::selector::Labels;
 use prost_reflect::DynamicMessage;
 
 pub(crate) use listener::{HCM, with_manager};
+#[cfg(test)]
+pub(crate) use message::as_json;
 
 use crate::mesh::Workloads;
 use crate::policy::check_selector;

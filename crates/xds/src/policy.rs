@@ -20,7 +20,7 @@ pub(crate) use sidecar::Sidecars;
 
 use std::sync::Arc;
 
-use api::istio::Object;
+use api::istio::{Object, Spec};
 use api::selector::Labels;
 
 use crate::mesh::Workloads;
@@ -31,6 +31,14 @@ pub(crate) fn by_age<S>(objects: &[Arc<Object<S>>]) -> Vec<&Arc<Object<S>>> {
     let mut sorted: Vec<_> = objects.iter().collect();
     sorted.sort_by_key(|o| (&o.metadata.creation_timestamp, &o.metadata.name, &o.metadata.namespace));
     sorted
+}
+
+/// Whether an object is for what its `targetRefs` name, which is never a sidecar; it says so.
+pub(crate) fn is_for_others<S: Spec>(object: &Object<S>, found: &mut Vec<Diagnostic>) -> bool {
+    let Some(field) = object.unknown.iter().find(|path| path.starts_with("spec.targetRef")) else { return false };
+    let message = "the object is for what it names, and has no effect on sidecars";
+    found.push(ObjectRef::of(object).warning(field, Code::NotSupported, message));
+    true
 }
 
 /// Says so if a selector matches no workload of a namespace, or of any.

@@ -16,7 +16,7 @@ use prost::Message;
 
 use crate::mesh::Workloads;
 use crate::patch::{Direction, with_manager};
-use crate::policy::{by_age, check_selector};
+use crate::policy::{by_age, check_selector, is_for_others};
 use crate::{Code, Diagnostic, Node, ObjectRef, OutboundClass, Resources, access_log, wire};
 
 const TCP_PROXY: &str = "envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy";
@@ -39,6 +39,9 @@ impl Telemetries {
     ) -> Telemetries {
         let mut by_namespace = BTreeMap::<String, Vec<Arc<Object<Telemetry>>>>::new();
         for object in by_age(objects) {
+            if is_for_others(object, found) {
+                continue;
+            }
             let (name, namespace) = (ObjectRef::of(object), object.metadata.namespace.as_str());
             let others = by_namespace.entry(namespace.to_owned()).or_default();
             if let Some(older) = others.iter().find(|other| labels(other) == labels(object)) {

@@ -87,7 +87,7 @@ impl Objects {
             ("authentication.istio.io", "MeshPolicy") => strict(&mut self.mesh_policies, value, istio::MeshPolicy),
             ("authentication.istio.io", "Policy") => strict(&mut self.policies, value, |policy| policy),
             ("networking.istio.io", "DestinationRule") => istio(&mut self.destination_rules, value),
-            ("networking.istio.io", "EnvoyFilter") => istio(&mut self.envoy_filters, value),
+            ("networking.istio.io", "EnvoyFilter") => self.patch(value),
             ("networking.istio.io", "ServiceEntry") => istio(&mut self.service_entries, value),
             ("networking.istio.io", "Sidecar") => istio(&mut self.sidecars, value),
             ("networking.istio.io", "VirtualService") => istio(&mut self.virtual_services, value),
@@ -151,6 +151,36 @@ impl Objects {
         read(&mut self.peer_authentications, value).map_err(|(field, reason)| {
             self.peer_authentications.push(Arc::new(instead));
             (field, format!("{reason}. Until it can be read, it is taken for STRICT"))
+        })
+    }
+
+    /// The same for a patch that might have authorized; others have no effect until they can be read.
+    fn patch(&mut self, value: Value) -> Result<(), (String, String)> {
+        use istio::envoy_filter::{ApplyTo, ConfigPatch, Operation, Patch, PatchContext, PatchMatch};
+        let text = value.to_string();
+        if !text.contains("rbac") && !text.contains("ext_authz") {
+            return istio(&mut self.envoy_filters, value);
+        }
+        let refuse = ConfigPatch {
+            apply_to: ApplyTo::NetworkFilter,
+            r#match: PatchMatch { context: PatchContext::SidecarInbound, ..PatchMatch::default() },
+            patch: Patch {
+                operation: Operation::InsertFirst,
+                value: serde_json::json!({
+                    "name": "envoy.filters.network.rbac",
+                    "config": { "stat_prefix": "tcp.", "rules": {} },
+                }),
+                ..Patch::default()
+            },
+        };
+        let part = value.pointer("/spec/workloadSelector").or(value.pointer("/spec/workload_selector"));
+        let workload_selector = part.cloned().and_then(|part| istio::decode_spec(part).ok()).map(|(s, _)| s);
+        let config_patches = vec![refuse];
+        let spec = istio::EnvoyFilter { workload_selector, config_patches, ..istio::EnvoyFilter::default() };
+        let instead = Object { metadata: metadata(&value), spec, unknown: Vec::new() };
+        read(&mut self.envoy_filters, value).map_err(|(field, reason)| {
+            self.envoy_filters.push(Arc::new(instead));
+            (field, format!("{reason}. Until it can be read, the workloads that it selects refuse everybody"))
         })
     }
 

@@ -46,6 +46,12 @@ pub(super) fn dynamic<M: Message>(name: &str, message: &M) -> Result<DynamicMess
     DynamicMessage::decode(descriptor(name)?, bytes.as_slice()).map_err(|error| error.to_string())
 }
 
+/// The JSON form of a message.
+#[cfg(test)]
+pub(crate) fn as_json<M: Message>(name: &str, message: &M) -> Result<Value, String> {
+    serde_json::to_value(dynamic(name, message)?).map_err(|error| error.to_string())
+}
+
 /// A message of a type that is.
 pub(super) fn typed<M: Message + Default>(message: &DynamicMessage) -> Result<M, String> {
     M::decode(canonical(message).as_slice()).map_err(|error| error.to_string())

@@ -7,7 +7,7 @@ use api::istio::{JwtRule, MeshConfig, Object, RequestAuthentication};
 use api::selector::Labels;
 
 use super::legacy::LegacyPolicy;
-use super::{by_age, check_selector};
+use super::{by_age, check_selector, is_for_others};
 use crate::mesh::Workloads;
 use crate::{Code, Diagnostic, ObjectRef};
 
@@ -55,6 +55,9 @@ impl Authentications {
     ) -> Authentications {
         let mut by_namespace = BTreeMap::<String, Vec<Authentication>>::new();
         for object in by_age(objects) {
+            if is_for_others(object, found) {
+                continue;
+            }
             let (name, namespace) = (ObjectRef::of(object), object.metadata.namespace.as_str());
             let selector = object.spec.selector.clone().unwrap_or_default().match_labels;
             let scope = (namespace != mesh.root_namespace).then_some(namespace);

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use api::istio::{Action, AuthorizationPolicy, MeshConfig, Object};
 use api::selector::Labels;
 
-use super::{by_age, check_selector};
+use super::{by_age, check_selector, is_for_others};
 use crate::filter::rbac::{self, Layer, Translated};
 use crate::mesh::Workloads;
 use crate::{Code, Diagnostic, ObjectRef};
@@ -66,6 +66,9 @@ impl Authorizations {
     ) -> Authorizations {
         let mut by_namespace = BTreeMap::<String, Vec<Authorization>>::new();
         for object in by_age(objects) {
+            if is_for_others(object, found) {
+                continue;
+            }
             let namespace = object.metadata.namespace.as_str();
             let selector = object.spec.selector.clone().unwrap_or_default().match_labels;
             let scope = (namespace != mesh.root_namespace).then_some(namespace);

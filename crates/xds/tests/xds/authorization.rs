@@ -20,7 +20,7 @@ fn on_server(rest: &str) -> String {
 }
 
 /// What becomes of calls of 9000, 9001 and the port 9002 that nobody declares; in letters, `+` is proxied.
-fn verdicts(objects: &str, caller: &Caller) -> String {
+pub(crate) fn verdicts(objects: &str, caller: &Caller) -> String {
     let snapshot = snapshot(&told("tcp-echo", objects));
     let letter = |port| {
         let outcome = arrive(&snapshot, port, caller);

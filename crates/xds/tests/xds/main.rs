@@ -4,10 +4,13 @@
 mod authorization;
 mod call;
 mod destination;
+mod envoy_filter;
 mod golden;
 mod inbound;
+mod legacy;
 mod order;
 mod outbound;
 mod real_envoy;
 mod scope;
+mod telemetry;
 mod world;

@@ -5,12 +5,14 @@ use envoy::envoy::config::core::v3::{DataSource, HttpUri, data_source::Specifier
 use envoy::envoy::extensions::filters::http::jwt_authn::v3::RemoteJwks;
 use envoy::envoy::extensions::filters::http::jwt_authn::v3::jwt_provider::JwksSourceSpecifier;
 use http::Uri;
+use serde_json::Value;
 
 use crate::mesh::Mesh;
 use crate::{Code, ObjectRef, OutboundClass, Resources, cluster, provider, tls, wire};
 
-/// Makes no token valid.
-const NO_KEYS: &str = r#"{"keys":[]}"#;
+/// Makes no token valid: Envoy refuses a set without keys, and whoever has the private half of this one is unknown, since
+/// the point was found by hashing a text.
+const NO_KEYS: &str = r#"{"keys":[{"kty":"EC","crv":"P-256","alg":"ES256","kid":"nobody","x":"3nNBts5lQTpBr0ex00ymNeLfFr10zzyVcdQANnsLVl0","y":"rBt2z5cxAWvF_Ig6emvrGepodZxV1lDUV7GWfr9N-R8"}]}"#;
 /// How long fetching may take unless the rule says so, as in Istio.
 const TIMEOUT: Duration = Duration(std::time::Duration::from_secs(5));
 /// How long keys are kept, as in Istio.
@@ -29,9 +31,9 @@ impl Keys<'_> {
     /// The keys of a rule's issuer. Where there are none, no token is valid.
     pub(super) fn of(&self, rule: &JwtRule, resources: &mut Resources) -> JwksSourceSpecifier {
         if !rule.jwks.is_empty() {
-            return match serde_json::from_str::<serde_json::Value>(&rule.jwks) {
-                Ok(keys) if keys["keys"].is_array() => inline(&rule.jwks),
-                _ => self.none("jwks", "is no JSON Web Key Set", resources),
+            return match serde_json::from_str::<Value>(&rule.jwks) {
+                Ok(set) if set["keys"].as_array().is_some_and(|keys| keys.iter().any(is_key)) => inline(&rule.jwks),
+                _ => self.none("jwks", "is no JSON Web Key Set with a key that can be used", resources),
             };
         }
         if rule.jwks_uri.is_empty() {
@@ -96,6 +98,18 @@ impl Keys<'_> {
 pub(crate) fn host(rule: &JwtRule) -> Option<Hostname> {
     let uri: Uri = rule.jwks_uri.parse().ok()?;
     uri.host().map(Hostname::new)
+}
+
+/// Whether a key has what keys of its type have; Envoy refuses the listener if none has.
+fn is_key(key: &Value) -> bool {
+    let given = |fields: &[&str]| fields.iter().all(|field| key[*field].as_str().is_some_and(|text| !text.is_empty()));
+    match key["kty"].as_str().unwrap_or_default() {
+        "RSA" => given(&["n", "e"]),
+        "EC" => given(&["crv", "x", "y"]),
+        "OKP" => given(&["crv", "x"]),
+        "oct" => given(&["k"]),
+        _ => false,
+    }
 }
 
 fn inline(keys: &str) -> JwksSourceSpecifier {

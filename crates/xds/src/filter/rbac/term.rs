@@ -176,7 +176,8 @@ impl Term {
                 Attribute::DestinationPort => operation(Rule::DestinationPort(port(text)?)),
                 Attribute::DestinationIp => operation(Rule::DestinationIp(cidr(text)?)),
                 Attribute::ServerName => operation(Rule::RequestedServerName(value::text(text, ""))),
-                Attribute::Metadata(filter, key) => metadata::permission(filter, key, text),
+                // No filter of connections leaves any.
+                Attribute::Metadata(filter, key) if layer == Layer::Requests => metadata::permission(filter, key, text),
                 Attribute::Http(attribute) if layer == Layer::Requests => attribute.permission(text)?,
                 _ => return Err(only_http()),
             });
