@@ -272,7 +272,7 @@ impl Upstream {
             return;
         };
         let all: Vec<Arc<HostRecord>> = records.values().cloned().collect();
-        if decide(&Detector { detection, stats, records: &all, now: Now::now() }) {
+        if decide(&Detector { detection, stats, records: &all, now: Now::real() }) {
             let assignment = current.members.load().assignment.clone();
             current.rebuild(assignment, &records);
         }

@@ -46,7 +46,9 @@ pub use filter::{HttpFilter, NamedFilter, Override, Overrides, Router};
 pub use hash_policy::{HashCookie, HashOn, HashPolicy};
 pub use header::{Append, HeaderAddition, HeaderMutations, HeaderText};
 pub use jwks::{Jwks, Signature};
-pub use jwt_authn::{JwksSource, JwtAuthn, JwtOverride, JwtProvider, JwtRequirement, JwtRule, Locations, RemoteJwks};
+pub use jwt_authn::{
+    ClaimHeader, JwksSource, JwtAuthn, JwtOverride, JwtProvider, JwtRequirement, JwtRule, Locations, RemoteJwks,
+};
 pub use mirror::Mirror;
 pub use protocol::{Http1Options, Http2Options};
 pub use rbac::HttpRbac;

@@ -78,7 +78,7 @@ fn maglev(members: &[Member<'_>], size: u64) -> Box<[u32]> {
     }
     let heaviest = members.iter().map(|(_, part)| *part).fold(0.0, f64::max);
     let mut sorted: Vec<(&Member<'_>, u32)> = members.iter().zip(0..).collect();
-    sorted.sort_by(|((a, _), _), ((b, _), _)| a.cmp(b));
+    sorted.sort_by_key(|((key, _), _)| *key);
     let mut entries: Vec<(Permutation, f64, f64, u32)> =
         sorted.into_iter().map(|((key, part), position)| (Permutation::new(key, size), *part, 0.0, position)).collect();
     const FREE: u32 = u32::MAX;

@@ -74,7 +74,7 @@ pub(super) struct Now {
 }
 
 impl Now {
-    pub(super) fn now() -> Now {
+    pub(super) fn real() -> Now {
         Now { time: Instant::now(), random: || fastrand::u64(..) }
     }
 }

@@ -93,7 +93,7 @@ pub struct JwtProvider {
     /// The header that tells upstream the token's payload, and whether it is padded.
     pub payload_header: Option<(HeaderName, bool)>,
     /// Headers that tell upstream single claims, each with the way to its claim.
-    pub claim_headers: Box<[(HeaderName, Box<[Box<str>]>)]>,
+    pub claim_headers: Box<[ClaimHeader]>,
     /// Where the payload is kept for later filters.
     pub payload_in_metadata: Option<Box<str>>,
     /// Where the token's header is kept for later filters.
@@ -107,6 +107,9 @@ pub struct JwtProvider {
     /// The keys.
     pub keys: JwksSource,
 }
+
+/// A header that tells a claim, and the way to the claim.
+pub type ClaimHeader = (HeaderName, Box<[Box<str>]>);
 
 /// Where a request may carry tokens.
 #[derive(Debug, Clone, Default)]
@@ -339,7 +342,7 @@ impl Locations {
     }
 }
 
-fn claim_header(at: &Path<'_>, message: v3::JwtClaimToHeader) -> Checked<(HeaderName, Box<[Box<str>]>)> {
+fn claim_header(at: &Path<'_>, message: v3::JwtClaimToHeader) -> Checked<ClaimHeader> {
     let v3::JwtClaimToHeader { header_name: name, claim_name, claim_path } = message;
     at.unset("claim_path", &claim_path)?;
     let header = header_name(&at.field("header_name"), &name)?;

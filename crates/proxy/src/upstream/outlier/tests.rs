@@ -132,13 +132,17 @@ fn the_nth_ejection_in_a_row_lasts_n_times_as_long() {
 #[test]
 fn only_so_many_may_be_out_at_once() {
     let watch = Watch::new(10, "consecutive_5xx: 1, max_ejection_percent: 25");
-    (0..10).for_each(|host| drop(watch.note(host, &[INTERNAL])));
+    for host in 0..10 {
+        watch.note(host, &[INTERNAL]);
+    }
     assert_eq!(watch.out(), [0, 1]);
     assert_eq!(watch.stats.ejections_overflow.get(), 8);
     let watch = Watch::new(2, "consecutive_5xx: 1, max_ejection_percent: 0");
     assert!(watch.note(0, &[INTERNAL]).out().is_empty());
     let watch = Watch::new(2, "consecutive_5xx: 1, max_ejection_percent: 0, always_eject_one_host: true");
-    (0..2).for_each(|host| drop(watch.note(host, &[INTERNAL])));
+    for host in 0..2 {
+        watch.note(host, &[INTERNAL]);
+    }
     assert_eq!(watch.out(), [0]);
 }
 
@@ -149,7 +153,9 @@ fn an_endpoint_that_does_worse_than_the_others_is_ejected() {
     let with = |failures: usize| [vec![INTERNAL; failures], vec![OK; 10 - failures]].concat();
     // Rates of 50, 100, 100, 100 and 100 make a mean of 90 and a deviation of 20: 52 is the threshold.
     watch.note(0, &with(5));
-    (1..5).for_each(|host| drop(watch.note(host, &with(0))));
+    for host in 1..5 {
+        watch.note(host, &with(0));
+    }
     assert_eq!(watch.after(10).out(), [0]);
     assert_eq!(watch.stats.enforced_success_rate.get(), 1);
     // Another interval begins from zero, and one that is out is not compared.
@@ -158,7 +164,9 @@ fn an_endpoint_that_does_worse_than_the_others_is_ejected() {
     for (hosts, volume) in [(5, 9), (4, 10)] {
         let mut watch = Watch::new(hosts, config);
         watch.note(0, &vec![INTERNAL; volume]);
-        (1..hosts).for_each(|host| drop(watch.note(host, &vec![OK; volume])));
+        for host in 1..hosts {
+            watch.note(host, &vec![OK; volume]);
+        }
         assert!(watch.after(10).out().is_empty());
     }
 }
