@@ -7,7 +7,9 @@ use clap::{Args, CommandFactory, Parser, Subcommand};
 use nix::sys::signal::SigSet;
 
 use crate::output::{self, Format};
-use crate::{analyze, cluster, down, explain, image, kube_inject, kubeconfig, pilot_agent, proxy, run, status, up};
+use crate::{
+    analyze, cluster, down, explain, image, kube_inject, kubeconfig, pilot_agent, proxy, proxy_config, run, status, up,
+};
 
 /// Exit code of a negative answer: something is not running, not found, not equal.
 pub(crate) const NO: u8 = 1;
@@ -75,6 +77,14 @@ enum Command {
         isthmus analyze --use-kube=false samples/bookinfo -R -o sarif\n\n\
         Exit code: 79 if something is found that is as bad as --failure-threshold says, otherwise 0")]
     Analyze(analyze::AnalyzeArgs),
+    /// Show what a sidecar has been told: listeners, routes, clusters, endpoints, secrets, or its bootstrap
+    #[command(
+        after_help = "Examples:\n  isthmus proxy-config clusters sleep-7c9f8-x2x1p.foo\n  \
+        isthmus proxy-config endpoints sleep-7c9f8-x2x1p -n foo --port 9000 -o json\n  \
+        isthmus proxy-config all --file config_dump.json",
+        visible_alias = "pc"
+    )]
+    ProxyConfig(Box<proxy_config::ProxyConfigArgs>),
     /// List, add and remove the local programs that stand for images
     #[command(
         after_help = "Examples:\n  isthmus image list\n  isthmus image add 'example/web' -- python3 -m http.server 80"
@@ -124,6 +134,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Kubeconfig(args) => kubeconfig::print(args),
         Command::Explain(args) => explain::explain(args),
         Command::Analyze(args) => analyze::analyze(args),
+        Command::ProxyConfig(args) => proxy_config::proxy_config(*args),
         Command::Image(args) => image::image(args),
         Command::KubeInject(args) => kube_inject::kube_inject(args),
         Command::Completion { shell } => {

@@ -18,6 +18,7 @@ mod objects;
 mod output;
 mod pilot_agent;
 mod proxy;
+mod proxy_config;
 mod ready;
 mod run;
 mod status;

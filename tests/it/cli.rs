@@ -20,7 +20,9 @@ fn none() -> Federation {
 fn help_has_examples_and_names_every_command() {
     let home = none();
     let help = home.shell().sh("$ISTHMUS --help").ok();
-    for command in ["up", "down", "status", "run", "shell", "kubeconfig", "image", "completion", "analyze"] {
+    for command in
+        ["up", "down", "status", "run", "shell", "kubeconfig", "image", "completion", "analyze", "proxy-config"]
+    {
         assert!(help.lines().any(|line| line.trim_start().starts_with(command)), "{command} is missing:\n{help}");
         let own = home.shell().sh(&format!("$ISTHMUS {command} --help")).ok();
         assert!(own.contains("Examples:") || own.contains("Example:"), "{command} has no example:\n{own}");

@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod analysis;
+mod bookinfo;
 mod cli;
 mod client_py;
 mod client_rs;

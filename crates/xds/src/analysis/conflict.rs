@@ -101,9 +101,15 @@ fn listed(items: &[Item<'_>]) -> String {
     format!("[{}]", items.iter().map(|item| item.name()).collect::<Vec<_>>().join(" "))
 }
 
+/// The workloads and the port of a server.
+type Place = (String, u64);
+
+/// A server: its Gateway, its number, and its hosts.
+type Server<'a> = (Item<'a>, usize, Vec<&'a str>);
+
 /// Servers of different Gateways with the same workload, port and host.
 pub(super) fn gateways(world: &World<'_>, found: &mut Vec<Finding>) {
-    let mut by_place: BTreeMap<(String, u64), Vec<(Item<'_>, usize, Vec<&str>)>> = BTreeMap::new();
+    let mut by_place: BTreeMap<Place, Vec<Server<'_>>> = BTreeMap::new();
     for item in world.of(GATEWAY) {
         let selector = written(&labels(&item.spec()["selector"]));
         for (i, server) in items(&item.spec()["servers"]).iter().enumerate() {
