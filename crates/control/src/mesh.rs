@@ -15,6 +15,7 @@ mod metrics;
 mod monitoring;
 mod peer;
 mod proxies;
+mod responses;
 mod server;
 mod status;
 mod stream;

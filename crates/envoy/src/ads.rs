@@ -13,6 +13,7 @@
 
 mod client;
 mod delta;
+mod encoding;
 mod state_of_the_world;
 #[cfg(test)]
 mod tests;
@@ -21,12 +22,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use prost::encoding::{WireType, encode_key, encode_varint};
 
 use crate::TypeUrl;
 
 pub use client::{Client, Offer, OfferedResource};
 pub use delta::{DeltaResponse, DeltaServer};
+pub use encoding::Encoding;
 pub use state_of_the_world::{StateOfTheWorldServer, WorldResponse};
 
 /// A resource, encoded once and shared by every stream that sees it.
@@ -127,11 +128,4 @@ impl Nonces {
         self.0 += 1;
         self.0.to_string()
     }
-}
-
-/// Appends a length-delimited field that is encoded already.
-fn encode_bytes(tag: u32, value: &[u8], buffer: &mut Vec<u8>) {
-    encode_key(tag, WireType::LengthDelimited, buffer);
-    encode_varint(value.len() as u64, buffer);
-    buffer.extend_from_slice(value);
 }

@@ -2,9 +2,8 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
 use envoy::TypeUrl;
-use envoy::ads::{DeltaServer, Heard, Snapshot, StateOfTheWorldServer};
+use envoy::ads::{DeltaServer, Encoding, Heard, Snapshot, StateOfTheWorldServer};
 use envoy::envoy::config::core::v3::Node;
 use envoy::envoy::service::discovery::v3::{DeltaDiscoveryRequest, DiscoveryRequest};
 use pki::SpiffeId;
@@ -31,16 +30,16 @@ pub(super) trait Protocol: Default + Send + 'static {
     fn type_url(request: &Self::Request) -> &str;
     fn nonce(request: &Self::Request) -> &str;
     fn hear(&mut self, request: &Self::Request) -> Heard;
-    fn push(&mut self, snapshot: &Snapshot) -> Vec<Response>;
+    fn push(&mut self, snapshot: &Snapshot) -> impl Iterator<Item = Response> + Send;
     /// Whether the last push left something for when the proxy has answered.
     fn holds_back(&self) -> bool;
 }
 
-/// A response, encoded.
+/// A response.
 pub(super) struct Response {
     type_url: TypeUrl,
     nonce: String,
-    bytes: Bytes,
+    encoding: Encoding,
 }
 
 impl Protocol for DeltaServer {
@@ -62,14 +61,12 @@ impl Protocol for DeltaServer {
         DeltaServer::hear(self, request)
     }
 
-    fn push(&mut self, snapshot: &Snapshot) -> Vec<Response> {
-        let responses = DeltaServer::push(self, snapshot).into_iter();
-        let encoded = responses.map(|response| {
-            let mut buffer = Vec::new();
-            response.encode(&mut buffer);
-            Response { type_url: response.type_url, nonce: response.nonce, bytes: buffer.into() }
-        });
-        encoded.collect()
+    fn push(&mut self, snapshot: &Snapshot) -> impl Iterator<Item = Response> + Send {
+        DeltaServer::push(self, snapshot).into_iter().map(|response| Response {
+            type_url: response.type_url,
+            nonce: response.nonce.clone(),
+            encoding: response.encode(),
+        })
     }
 
     fn holds_back(&self) -> bool {
@@ -96,14 +93,12 @@ impl Protocol for StateOfTheWorldServer {
         StateOfTheWorldServer::hear(self, request)
     }
 
-    fn push(&mut self, snapshot: &Snapshot) -> Vec<Response> {
-        let responses = StateOfTheWorldServer::push(self, snapshot).into_iter();
-        let encoded = responses.map(|response| {
-            let mut buffer = Vec::new();
-            response.encode(&mut buffer);
-            Response { type_url: response.type_url, nonce: response.nonce, bytes: buffer.into() }
-        });
-        encoded.collect()
+    fn push(&mut self, snapshot: &Snapshot) -> impl Iterator<Item = Response> + Send {
+        StateOfTheWorldServer::push(self, snapshot).into_iter().map(|response| Response {
+            type_url: response.type_url,
+            nonce: response.nonce.clone(),
+            encoding: response.encode(),
+        })
     }
 
     fn holds_back(&self) -> bool {
@@ -112,7 +107,7 @@ impl Protocol for StateOfTheWorldServer {
 }
 
 /// The way back to a proxy.
-pub(super) type Sink = mpsc::Sender<Result<Bytes, Status>>;
+pub(super) type Sink = mpsc::Sender<Result<Encoding, Status>>;
 
 /// Serves one stream until either side ends it.
 pub(super) async fn run<P: Protocol>(plane: ControlPlane, peer: SpiffeId, requests: Streaming<P::Request>, sink: Sink) {
@@ -207,11 +202,16 @@ fn hear<P: Protocol>(protocol: &mut P, proxy: &Proxy, request: &P::Request, metr
     false
 }
 
-async fn send(proxy: &Proxy, responses: Vec<Response>, sink: &Sink, metrics: &Metrics) -> Result<(), Status> {
-    for Response { type_url, nonce, bytes } in responses {
-        metrics.pushed(type_url, bytes.len());
+async fn send(
+    proxy: &Proxy,
+    responses: impl Iterator<Item = Response>,
+    sink: &Sink,
+    metrics: &Metrics,
+) -> Result<(), Status> {
+    for Response { type_url, nonce, encoding } in responses {
+        metrics.pushed(type_url, encoding.length());
         proxy.dialogues().entry(type_url).or_default().sent = nonce;
-        match timeout(UNREAD, sink.send(Ok(bytes))).await {
+        match timeout(UNREAD, sink.send(Ok(encoding))).await {
             Ok(Ok(())) => {}
             Ok(Err(_)) => return Ok(()),
             Err(_) => return Err(Status::deadline_exceeded("what was sent has not been read")),

@@ -4,7 +4,10 @@ use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::{Heard, Nonces, Parts, Resource, Resources, Snapshot, encode_bytes};
+use bytes::BytesMut;
+
+use super::encoding::{Encoding, Form, encode_bytes};
+use super::{Heard, Nonces, Parts, Resource, Resources, Snapshot};
 use crate::TypeUrl;
 use crate::envoy::service::discovery::v3::DeltaDiscoveryRequest;
 
@@ -50,21 +53,15 @@ pub struct DeltaResponse {
 }
 
 impl DeltaResponse {
-    /// Appends the encoded `DeltaDiscoveryResponse`.
-    pub fn encode(&self, buffer: &mut Vec<u8>) {
-        let mut scratch = Vec::new();
-        for resource in &self.resources {
-            scratch.clear();
-            encode_bytes(1, resource.version.as_bytes(), &mut scratch);
-            encode_bytes(2, &resource.any, &mut scratch);
-            encode_bytes(3, resource.name.as_bytes(), &mut scratch);
-            encode_bytes(2, &scratch, buffer);
-        }
-        encode_bytes(4, self.type_url.as_str().as_bytes(), buffer);
-        encode_bytes(5, self.nonce.as_bytes(), buffer);
+    /// The encoded `DeltaDiscoveryResponse`.
+    pub fn encode(self) -> Encoding {
+        let mut head = BytesMut::new();
+        encode_bytes(4, self.type_url.as_str().as_bytes(), &mut head);
+        encode_bytes(5, self.nonce.as_bytes(), &mut head);
         for name in &self.removed {
-            encode_bytes(6, name.as_bytes(), buffer);
+            encode_bytes(6, name.as_bytes(), &mut head);
         }
+        Encoding::new(head, self.resources, Form::Delta)
     }
 }
 

@@ -3,7 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::{Heard, Nonces, Resource, Snapshot, encode_bytes};
+use bytes::BytesMut;
+
+use super::encoding::{Encoding, Form, encode_bytes};
+use super::{Heard, Nonces, Resource, Snapshot};
 use crate::TypeUrl;
 use crate::envoy::service::discovery::v3::DiscoveryRequest;
 
@@ -43,14 +46,13 @@ pub struct WorldResponse {
 }
 
 impl WorldResponse {
-    /// Appends the encoded `DiscoveryResponse`.
-    pub fn encode(&self, buffer: &mut Vec<u8>) {
-        encode_bytes(1, self.version.as_bytes(), buffer);
-        for resource in &self.resources {
-            encode_bytes(2, &resource.any, buffer);
-        }
-        encode_bytes(4, self.type_url.as_str().as_bytes(), buffer);
-        encode_bytes(5, self.nonce.as_bytes(), buffer);
+    /// The encoded `DiscoveryResponse`.
+    pub fn encode(self) -> Encoding {
+        let mut head = BytesMut::new();
+        encode_bytes(1, self.version.as_bytes(), &mut head);
+        encode_bytes(4, self.type_url.as_str().as_bytes(), &mut head);
+        encode_bytes(5, self.nonce.as_bytes(), &mut head);
+        Encoding::new(head, self.resources, Form::World)
     }
 }
 

@@ -25,9 +25,15 @@ fn snapshot(content: &[(TypeUrl, &str, u64)]) -> Snapshot {
 }
 
 fn decode(response: &DeltaResponse) -> DeltaDiscoveryResponse {
-    let mut bytes = Vec::new();
-    response.encode(&mut bytes);
-    DeltaDiscoveryResponse::decode(bytes.as_slice()).unwrap()
+    DeltaDiscoveryResponse::decode(whole(response.clone().encode()).as_slice()).unwrap()
+}
+
+/// All pieces of a message, of which it is as long as it says.
+fn whole(encoding: Encoding) -> Vec<u8> {
+    let length = encoding.length();
+    let bytes: Vec<u8> = encoding.flatten().collect();
+    assert_eq!(bytes.len(), length);
+    bytes
 }
 
 fn subscribe(type_url: TypeUrl, names: &[&str]) -> DeltaDiscoveryRequest {
@@ -53,6 +59,17 @@ fn a_response_encodes_as_the_generated_message_does() {
     assert_eq!(decoded.resources[0].version, "1");
     assert_eq!(decoded.resources[0].resource.as_ref().unwrap().value, b"a@1");
     assert_eq!(decoded.nonce, sent[0].nonce);
+}
+
+#[test]
+fn a_long_response_comes_in_pieces() {
+    let names: Vec<String> = (0..3000).map(|n| format!("cluster-{n:04}")).collect();
+    let content: Vec<_> = names.iter().map(|name| (TypeUrl::Cluster, name.as_str(), 1)).collect();
+    let mut server = DeltaServer::default();
+    server.hear(&subscribe(TypeUrl::Cluster, &[]));
+    let sent = server.push(&snapshot(&content)).remove(0);
+    assert!(sent.clone().encode().count() > 2);
+    assert_eq!(decode(&sent).resources.iter().map(|r| &r.name).collect::<Vec<_>>(), names.iter().collect::<Vec<_>>());
 }
 
 #[test]
@@ -237,8 +254,7 @@ fn the_world_is_sent_whole_and_only_when_it_changes() {
     let one = snapshot(&[(TypeUrl::Cluster, "a", 1), (TypeUrl::Cluster, "b", 1)]);
     let sent = server.push(&one);
     assert_eq!(sent[0].resources.len(), 2);
-    let mut bytes = Vec::new();
-    sent[0].encode(&mut bytes);
+    let bytes = whole(sent[0].clone().encode());
     assert_eq!(DiscoveryResponse::decode(bytes.as_slice()).unwrap().resources[1].value, b"b@1");
     let heard = server.hear(&world(TypeUrl::Cluster, &[], &sent[0].version, &sent[0].nonce));
     assert_eq!(heard, Heard::Acknowledged(TypeUrl::Cluster));

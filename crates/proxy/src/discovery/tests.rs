@@ -150,8 +150,7 @@ impl AggregatedDiscoveryService for Service {
                 }
                 let snapshot = content.borrow_and_update().clone();
                 for response in server.push(&snapshot) {
-                    let mut bytes = Vec::new();
-                    response.encode(&mut bytes);
+                    let bytes: Vec<u8> = response.encode().flatten().collect();
                     let response = DeltaDiscoveryResponse::decode(bytes.as_slice()).unwrap();
                     wire.lock().unwrap().responses.push(response.clone());
                     if responses.unbounded_send(Ok(response)).is_err() {
