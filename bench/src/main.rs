@@ -15,8 +15,6 @@ use std::path::PathBuf;
 use anyhow::Context;
 use clap::{Parser, Subcommand};
 
-use report::Report;
-
 /// Measures the local clusters. The table goes to stderr, the same as JSON to stdout.
 #[derive(Parser)]
 #[command(
@@ -30,7 +28,7 @@ struct Arguments {
     binary: Option<PathBuf>,
 }
 
-#[derive(Subcommand, Clone, Copy, PartialEq)]
+#[derive(Subcommand, Clone, PartialEq)]
 enum Scenario {
     /// From the command to three clusters that serve.
     Start,
@@ -45,7 +43,11 @@ enum Scenario {
     /// Resident memory of a cluster process with 1,000 objects.
     Memory,
     /// The data plane's processor time and memory, beside Envoy if there is one ($ENVOY or in PATH).
-    Proxy,
+    Proxy {
+        /// Only the figures that have this in their names.
+        #[arg(default_value = "")]
+        figure: String,
+    },
     /// The mesh's control plane with 1,000 services and 200 connected proxies.
     Mesh,
     /// Connections that fail while certificates that live for a minute are renewed; not part of `all`.
@@ -67,41 +69,35 @@ fn main() -> anyhow::Result<()> {
     let binary =
         binary.canonicalize().with_context(|| format!("{} is not there; cargo build --release", binary.display()))?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let run = |wanted: Scenario| -> anyhow::Result<Option<Report>> {
-        if scenario != wanted && scenario != Scenario::All {
-            return Ok(None);
-        }
-        let report = match wanted {
+    let scenarios = match scenario {
+        Scenario::All => vec![
+            Scenario::Start,
+            Scenario::Apply,
+            Scenario::Writes,
+            Scenario::Reads,
+            Scenario::Watches,
+            Scenario::Memory,
+            Scenario::Proxy { figure: String::new() },
+            Scenario::Mesh,
+        ],
+        one => vec![one],
+    };
+    let mut reports = Vec::new();
+    for scenario in scenarios {
+        let report = match scenario {
             Scenario::Start => scenario::start::run(&binary, &runtime),
             Scenario::Apply => scenario::apply::run(&binary, &runtime),
             Scenario::Writes => scenario::writes::run(&binary, &runtime),
             Scenario::Reads => scenario::reads::run(&binary, &runtime),
             Scenario::Watches => scenario::watches::run(&binary, &runtime),
             Scenario::Memory => scenario::memory::run(&binary, &runtime),
-            Scenario::Proxy => scenario::proxy::run(&binary),
+            Scenario::Proxy { figure } => scenario::proxy::run(&binary, &figure),
             Scenario::Mesh => scenario::mesh::run(&binary, &runtime),
             Scenario::Rotation { minutes } => scenario::rotation::run(&binary, minutes),
-            Scenario::All => return Ok(None),
-        };
-        report.map(Some)
-    };
-    let scenarios = [
-        Scenario::Start,
-        Scenario::Apply,
-        Scenario::Writes,
-        Scenario::Reads,
-        Scenario::Watches,
-        Scenario::Memory,
-        Scenario::Proxy,
-        Scenario::Mesh,
-    ];
-    let alone = Some(scenario).filter(|scenario| matches!(scenario, Scenario::Rotation { .. }));
-    let mut reports = Vec::new();
-    for wanted in scenarios.into_iter().chain(alone) {
-        if let Some(report) = run(wanted)? {
-            eprintln!("{report}");
-            reports.push(report);
-        }
+            Scenario::All => continue,
+        }?;
+        eprintln!("{report}");
+        reports.push(report);
     }
     println!("{}", serde_json::to_string_pretty(&reports)?);
     Ok(())

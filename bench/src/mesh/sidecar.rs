@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use envoy::TypeUrl;
@@ -28,6 +28,8 @@ use tonic::transport::{Channel, Endpoint};
 use super::Workload;
 
 const LARGEST_RESPONSE: usize = 64 << 20;
+/// How long the network may take to have an address that the API tells already.
+const REACH: Duration = Duration::from_secs(10);
 
 /// Where the control plane is, and what its certificate must lead to.
 pub(crate) struct ControlPlane {
@@ -55,7 +57,7 @@ impl ControlPlane {
         let connect = tower::service_fn(move |_| {
             let (tls, address) = (TlsConnector::from(tls.clone()), address.clone());
             async move {
-                let stream = TcpStream::connect(address).await?;
+                let stream = reach(&address).await?;
                 stream.set_nodelay(true)?;
                 let name = "istiod.istio-system.svc".try_into().map_err(io::Error::other)?;
                 Ok::<_, io::Error>(TokioIo::new(tls.connect(name, stream).await?))
@@ -63,6 +65,17 @@ impl ControlPlane {
         });
         let endpoint = Endpoint::from_static("http://control-plane");
         endpoint.connect_with_connector(connect).await.context("cannot connect to the control plane")
+    }
+}
+
+/// Connects to an address that the network may only be about to have.
+async fn reach(address: &str) -> io::Result<TcpStream> {
+    let begin = Instant::now();
+    loop {
+        match TcpStream::connect(address).await {
+            Err(error) if error.kind() == io::ErrorKind::HostUnreachable && begin.elapsed() < REACH => {}
+            outcome => return outcome,
+        }
     }
 }
 

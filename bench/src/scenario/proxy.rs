@@ -20,7 +20,8 @@ use crate::report::Report;
 
 const RUNS: usize = 3;
 
-pub(crate) fn run(binary: &Path) -> anyhow::Result<Report> {
+/// Measures the figures that have `only` in their names.
+pub(crate) fn run(binary: &Path, only: &str) -> anyhow::Result<Report> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     proxy::pin_load()?;
     let programs = Program::all(binary);
@@ -35,7 +36,7 @@ pub(crate) fn run(binary: &Path) -> anyhow::Result<Report> {
         ("resident, idle", "MB", f64::NAN, &|p| memory::run(p, &runtime, 0)),
         ("resident, 1,000 services", "MB", f64::NAN, &|p| memory::run(p, &runtime, 1000)),
     ];
-    for (what, unit, target, measure) in figures {
+    for (what, unit, target, measure) in figures.into_iter().filter(|(what, ..)| what.contains(only)) {
         report = compare(report, &programs, what, unit, target, measure)?;
     }
     Ok(report)
