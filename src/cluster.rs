@@ -4,6 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use anyhow::{Context, bail};
 use api::{ApiError, GroupResource};
@@ -15,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::federation::{Federation, Home, LockFile, Member, cluster_lock, write_atomically};
 use crate::up::Readiness;
-use crate::{kubeconfig, output};
+use crate::{kubeconfig, memory, output};
 
 /// The port on which pods find the API server behind `kubernetes.default`.
 const POD_API_PORT: u16 = 6443;
@@ -23,6 +24,9 @@ const POD_API_PORT: u16 = 6443;
 const MESH_PORT: u16 = 15012;
 /// The port on which it says how it fares, as in Istio.
 const MONITORING_PORT: u16 = 15014;
+
+/// How often memory that a burst of work has left behind is given back.
+const TIDY_EVERY: Duration = Duration::from_secs(60);
 
 /// `isthmus internal cluster NAME HOME`: tells its starter one [`Readiness`] line, then serves until SIGTERM.
 pub(crate) fn main(args: &[String]) -> anyhow::Result<ExitCode> {
@@ -112,10 +116,12 @@ impl<'a> Cluster<'a> {
         node.set(started).ok().context("the node is started once")?;
         tell(&Readiness::Ready);
 
+        let mut minute = tokio::time::interval(TIDY_EVERY);
         let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
         let outcome = loop {
             tokio::select! {
                 _ = terminate.recv() => break Ok(()),
+                _ = minute.tick() => memory::give_back(),
                 ended = &mut controllers => break Err(anyhow::anyhow!("the controllers ended: {ended:?}")),
                 renewed = renewals.changed() => {
                     if renewed.is_err() {

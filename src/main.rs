@@ -2,7 +2,6 @@
 //!
 //! Nothing here may start a thread before [`cli::Command::dispatch`] has decided which process this is: entering a
 //! user or network namespace needs a single-threaded process.
-#![forbid(unsafe_code)]
 
 mod analyze;
 mod cli;
@@ -14,6 +13,7 @@ mod federation;
 mod image;
 mod kube_inject;
 mod kubeconfig;
+mod memory;
 mod objects;
 mod output;
 mod pilot_agent;

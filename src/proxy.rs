@@ -13,7 +13,7 @@ use clap::Parser;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::output;
+use crate::{memory, output};
 
 /// How long open connections may go on when the proxy ends, or when a listener changes.
 const DRAIN: Duration = Duration::from_secs(5);
@@ -44,6 +44,7 @@ pub(crate) fn main(args: &[String]) -> anyhow::Result<ExitCode> {
                 bail!("{file}: {name}: {why}");
             }
         }
+        memory::give_back();
         let mut terminate = signal(SignalKind::terminate())?;
         match bootstrap.admin {
             Some(address) => {

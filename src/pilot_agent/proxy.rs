@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use agent::Logging;
 
-use crate::output;
+use crate::{memory, output};
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -64,5 +64,5 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
         trust_domain: _,
     } = meaningless;
     let reload = Box::new(output::adjustable_log());
-    Ok(agent::run(concurrency, Logging { level, components, reload })?)
+    Ok(agent::run(concurrency, Logging { level, components, reload }, memory::give_back)?)
 }

@@ -113,8 +113,9 @@ impl AgentError {
     }
 }
 
-/// Runs the sidecar that the environment describes, until SIGTERM. `concurrency` is the command line's.
-pub fn run(concurrency: Option<usize>, logging: Logging) -> Result<ExitCode, AgentError> {
+/// Runs the sidecar that the environment describes, until SIGTERM. `concurrency` is the command line's; `settled` is
+/// called whenever a change of our own proxy's configuration is over.
+pub fn run(concurrency: Option<usize>, logging: Logging, settled: fn()) -> Result<ExitCode, AgentError> {
     let environment: BTreeMap<String, String> = std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
         .collect();
@@ -123,10 +124,10 @@ pub fn run(concurrency: Option<usize>, logging: Logging) -> Result<ExitCode, Age
     let settings = Settings::read(&environment, &labels, concurrency)?;
     // The agent itself has little to do: connections are carried by the data plane's own threads.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(serve(settings, logging))
+    runtime.block_on(serve(settings, logging, settled))
 }
 
-async fn serve(settings: Settings, logging: Logging) -> Result<ExitCode, AgentError> {
+async fn serve(settings: Settings, logging: Logging, settled: fn()) -> Result<ExitCode, AgentError> {
     let terminate = terminate()?;
     let control_plane = ControlPlane { address: settings.control_plane.clone(), roots: ROOTS.into() };
     let certification = Certification {
@@ -143,7 +144,10 @@ async fn serve(settings: Settings, logging: Logging) -> Result<ExitCode, AgentEr
         never = probes => match never {},
         outcome = async {
             match settings.data_plane.clone() {
-                DataPlane::Native => native::run(settings, control_plane, keys.clone(), logging, terminate).await,
+                DataPlane::Native => {
+                    let proxy = native::start(&settings, logging)?;
+                    native::run(&proxy, settings, control_plane, keys.clone(), settled, terminate).await
+                },
                 DataPlane::Envoy(program) => run_envoy(&program, &settings, &keys, &logging, terminate).await,
             }
         } => outcome,

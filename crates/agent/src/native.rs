@@ -31,19 +31,27 @@ const INITIAL_FETCH: Duration = Duration::from_secs(15);
 /// How long connections of a filter chain that has gone may go on, as in Istio.
 const DRAIN_TIME: Duration = Duration::from_secs(45);
 
+/// How long the configuration has to stay as it is before a change of it is over.
+const SETTLED: Duration = Duration::from_secs(5);
+
+/// Starts the proxy.
+pub(crate) fn start(settings: &Settings, logging: Logging) -> Result<Proxy, AgentError> {
+    let data_plane =
+        Options { workers: settings.workers, drain_time: DRAIN_TIME, workload: Arc::new(workload(settings)) };
+    let loggers = Loggers::new(logging.reload);
+    let initial_fetch_timeout = INITIAL_FETCH;
+    Ok(Proxy::start(node(settings), proxy::Settings { data_plane, initial_fetch_timeout, loggers })?)
+}
+
 /// Runs the proxy until `terminate`, or until somebody asks it to end.
 pub(crate) async fn run(
+    proxy: &Proxy,
     settings: Settings,
     control_plane: ControlPlane,
     keys: Keys,
-    logging: Logging,
+    settled: fn(),
     terminate: impl Future<Output = ()>,
 ) -> Result<ExitCode, AgentError> {
-    let data_plane =
-        Options { workers: settings.workers, drain_time: DRAIN_TIME, workload: Arc::new(workload(&settings)) };
-    let loggers = Loggers::new(logging.reload);
-    let initial_fetch_timeout = INITIAL_FETCH;
-    let proxy = Proxy::start(node(&settings), proxy::Settings { data_plane, initial_fetch_timeout, loggers })?;
     let admin = listen(Ipv4Addr::LOCALHOST, ADMIN_PORT).await?;
     let status = listen(Ipv4Addr::UNSPECIFIED, STATUS_PORT).await?;
     let metrics = listen(Ipv4Addr::UNSPECIFIED, METRICS_PORT).await?;
@@ -59,8 +67,20 @@ pub(crate) async fn run(
         never = proxy.serve_admin(admin) => match never {},
         never = proxy.serve_status(status) => match never {},
         never = proxy.serve_status(metrics) => match never {},
-        never = provide(&proxy, &keys.table) => match never {},
+        never = provide(proxy, &keys.table) => match never {},
+        never = watch_changes(proxy, settled) => match never {},
         never = proxy.discover(|| connect(&control_plane, &keys)) => match never {},
+    }
+}
+
+/// Calls `settled` after each burst of changes, for ever.
+async fn watch_changes(proxy: &Proxy, settled: fn()) -> Infallible {
+    let mut updates = proxy.updates();
+    loop {
+        // The sender is the proxy itself, which is there for as long as this runs.
+        let _changed = updates.changed().await;
+        while tokio::time::timeout(SETTLED, updates.changed()).await.is_ok() {}
+        settled();
     }
 }
 

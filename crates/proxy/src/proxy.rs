@@ -50,6 +50,7 @@ pub struct Proxy {
     loggers: Loggers,
     state: Mutex<State>,
     wanted: watch::Sender<Wanted>,
+    updates: watch::Sender<u64>,
     /// Rings when something begins to warm.
     warming: Notify,
     /// Rings when the proxy is to end.
@@ -69,6 +70,7 @@ impl Proxy {
             loggers,
             state: Mutex::default(),
             wanted: watch::Sender::default(),
+            updates: watch::Sender::default(),
             warming: Notify::new(),
             quit: Notify::new(),
         })
@@ -89,6 +91,7 @@ impl Proxy {
             }
         }
         self.warming.notify_one();
+        self.updates.send_modify(|count| *count += 1);
         refused
     }
 
@@ -101,6 +104,11 @@ impl Proxy {
     /// not over ADS are the agent's to bring, with [`Proxy::apply`]; what it brought stays until it is replaced.
     pub fn wanted(&self) -> watch::Receiver<Wanted> {
         self.wanted.subscribe()
+    }
+
+    /// How many updates there have been.
+    pub fn updates(&self) -> watch::Receiver<u64> {
+        self.updates.subscribe()
     }
 
     /// Whether the first configuration is live, and the proxy neither drains nor was told to fail.
