@@ -17,8 +17,10 @@ mod reply;
 mod request;
 mod response;
 mod retry;
+mod screening;
 mod upload;
 mod wire;
 
 pub(crate) use connection::{Connection, Life, LocalManager, serve};
+pub(crate) use filter::jwt_authn::KeyStore;
 pub(crate) use head::client_certificate::PeerCertificate;

@@ -20,6 +20,7 @@ use tokio::task::AbortHandle;
 
 use crate::access_log::{Entry, FLUSH_INTERVAL, Lines};
 use crate::config::{AccessLog, Cluster};
+use crate::http::KeyStore;
 use crate::http::pool::Pool;
 use crate::metrics::{Metrics, Workload};
 use crate::prepared::Prepared;
@@ -72,6 +73,8 @@ pub(crate) struct Worker {
     /// The connections that requests share, by cluster.
     pools: RefCell<HashMap<Arc<str>, (Arc<Cluster>, Rc<Pool>)>>,
     own_address: OnceCell<Option<IpAddr>>,
+    /// Keys of tokens that were fetched.
+    pub(crate) keys: KeyStore,
     accepting: RefCell<HashMap<Arc<str>, AbortHandle>>,
     resolving: Tasks<Arc<Cluster>>,
     detecting: Tasks<Duration>,
@@ -134,6 +137,7 @@ impl Worker {
             ended: Lease::new(),
             pools: RefCell::default(),
             own_address: OnceCell::new(),
+            keys: KeyStore::default(),
             accepting: RefCell::default(),
             resolving: Tasks::default(),
             detecting: Tasks::default(),

@@ -15,6 +15,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::time::{Instant, Sleep};
 
 use super::executor::Local;
+use super::filter::fault::Suffering;
 use super::head::client_certificate::PeerCertificate;
 use super::request;
 use super::wire::Wire;
@@ -37,6 +38,8 @@ pub(crate) struct LocalManager {
     pub(crate) stats: Arc<HttpStats>,
     /// Of each filter that authorizes: what is enforced, and what is only counted.
     pub(crate) rbac: Box<[Option<(Arc<RbacStats>, Arc<RbacStats>)>]>,
+    /// Of each filter, how many requests suffer from it.
+    pub(crate) suffering: Box<[Suffering]>,
     /// The headers of requests and of responses that logs show.
     pub(crate) request_headers: Box<[HeaderName]>,
     pub(crate) response_headers: Box<[HeaderName]>,
@@ -63,6 +66,7 @@ impl LocalManager {
         });
         LocalManager {
             rbac: rbac.collect(),
+            suffering: config.filters.iter().map(|_| Suffering::default()).collect(),
             config: config.clone(),
             stats: metrics.http.of(&config.stat_prefix),
             request_headers: request.into(),

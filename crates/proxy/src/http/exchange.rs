@@ -10,20 +10,22 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::request::Parts;
 use http::uri::PathAndQuery;
 use http::{Method, StatusCode, Uri, Version};
+use hyper::body::Incoming;
 use tokio::time::Instant;
 
 use super::connection::Connection;
 use super::deadline::Deadline;
+use super::filter::ext_authz;
 use super::pool::Lease;
 use super::upload::Upload;
 use crate::access_log::Text;
 use crate::access_log::{Entry, Flag, Flags, Headers, HttpEntry, RequestHead};
 use crate::config::http::{
-    Action, ClusterSource, Destination, HashCookie, HeaderMutations, HeaderText, Override, Route, RouteTable,
-    VirtualHost,
+    Action, ClusterSource, CorsPolicy, Destination, HashCookie, HeaderMutations, HeaderText, Override, Route,
+    RouteTable, VirtualHost,
 };
 use crate::dynamic_metadata::DynamicMetadata;
-use crate::routing::Changes;
+use crate::routing::{self, Changes, TlsFacts};
 use crate::upstream::{Carried, Establish, Host, UnderWay};
 
 /// What is known of a request. It is there until the response has been sent, and then tells the logs.
@@ -47,12 +49,18 @@ pub(crate) struct Exchange {
     pub(crate) upstream_local: Option<SocketAddr>,
     pub(crate) upstream_failure: Option<Arc<str>>,
     pub(crate) attempts: u32,
+    /// The body of the request, until somebody reads it.
+    pub(crate) incoming: Option<Incoming>,
     pub(crate) upload: Option<Rc<Upload>>,
     /// The connection to upstream, while the response comes over it.
     pub(crate) lease: Option<Lease>,
     pub(crate) answered: Option<Instant>,
     pub(crate) sent: u64,
     pub(crate) grpc_status: Option<u32>,
+    /// Who called from another origin, and the policy that allows it.
+    pub(crate) cors: Option<(Arc<CorsPolicy>, HeaderValue)>,
+    /// What those who were asked about the request change in its response.
+    pub(crate) authorized: Vec<ext_authz::Changes>,
     /// What filters have noted.
     pub(crate) metadata: DynamicMetadata,
     /// The endpoint of the last attempt, which counts its requests.
@@ -152,11 +160,14 @@ impl Exchange {
             upstream_local: None,
             upstream_failure: None,
             attempts: 0,
+            incoming: None,
             upload: None,
             lease: None,
             answered: None,
             sent: 0,
             grpc_status: None,
+            cors: None,
+            authorized: Vec::new(),
             metadata: DynamicMetadata::default(),
             host: None,
             carried: None,
@@ -202,6 +213,23 @@ impl Exchange {
 
     pub(crate) fn method(&self) -> &Method {
         &self.kept.method
+    }
+
+    /// The request as routes look at it.
+    pub(crate) fn asked<'a>(&self, parts: &'a Parts) -> routing::Request<'a> {
+        let presented = self.connection.certificate.is_some();
+        let facts = TlsFacts { presented, validated: presented };
+        let tls = self.connection.is_secure().then_some(facts);
+        routing::Request { parts, tls, random: self.random }
+    }
+
+    /// The body of the request, if it has one. Of what is read up to `keep` bytes are kept, if nobody has said that
+    /// before.
+    pub(crate) fn upload(&mut self, keep: Option<usize>) -> Option<Rc<Upload>> {
+        if let Some(incoming) = self.incoming.take() {
+            self.upload = Upload::new(incoming, keep);
+        }
+        self.upload.clone()
     }
 
     /// What a text with operators is.

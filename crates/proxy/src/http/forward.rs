@@ -44,7 +44,6 @@ struct Way<'a> {
 pub(crate) async fn forward(
     exchange: &mut Exchange,
     parts: &mut Parts,
-    incoming: Incoming,
     found: &Found,
     action: &RouteAction,
 ) -> Result<Response<Incoming>, Reply> {
@@ -54,7 +53,10 @@ pub(crate) async fn forward(
     let policy = action.retry.as_deref().or(found.host.retry.as_deref());
     let mut retries = Retries::new(policy, &parts.headers);
     let limit = usize::try_from(exchange.connection.listener.config.buffer_limit).unwrap_or(usize::MAX);
-    exchange.upload = Upload::new(incoming, retries.are_possible().then_some(limit));
+    let upload = exchange.upload(retries.are_possible().then_some(limit));
+    if let Some(upload) = upload.filter(|_| !retries.are_possible()) {
+        upload.settle();
+    }
     let timeout = deadline::of_request(exchange, parts, action);
     deadline::announce(parts, policy, timeout, &exchange.connection.manager.config.router);
     let Some(counted) = cluster.request() else {

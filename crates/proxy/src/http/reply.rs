@@ -18,6 +18,8 @@ pub(crate) struct Reply {
     pub(crate) details: Cow<'static, str>,
     pub(crate) flags: Flags,
     headers: Vec<(HeaderName, HeaderValue)>,
+    /// What gRPC is told, if it does not follow from the status.
+    grpc_status: Option<u32>,
     /// Whether the connection ends with it.
     close: bool,
 }
@@ -31,6 +33,7 @@ impl Reply {
             details: details.into(),
             flags: Flags::default(),
             headers: Vec::new(),
+            grpc_status: None,
             close: false,
         }
     }
@@ -59,13 +62,18 @@ impl Reply {
     }
 
     #[must_use]
+    pub(crate) fn grpc_status(self, grpc_status: Option<u32>) -> Reply {
+        Reply { grpc_status, ..self }
+    }
+
+    #[must_use]
     pub(crate) fn closing(self) -> Reply {
         Reply { close: true, ..self }
     }
 
     /// The response. A call of gRPC is told in its own way, with the status in place of trailers.
     pub(crate) fn into_response(self, grpc: bool) -> (Response<()>, Bytes) {
-        let Reply { status, body, headers, close, .. } = self;
+        let Reply { status, body, headers, close, grpc_status: said, .. } = self;
         let mut response = Response::new(());
         *response.status_mut() = status;
         let map = response.headers_mut();
@@ -74,7 +82,7 @@ impl Reply {
             map.insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
         if grpc {
-            describe_in_grpc(map, status, &body);
+            describe_in_grpc(map, said.unwrap_or_else(|| grpc_status(status).into()), &body);
             *response.status_mut() = StatusCode::OK;
             return (response, Bytes::new());
         }
@@ -86,9 +94,9 @@ impl Reply {
     }
 }
 
-fn describe_in_grpc(headers: &mut HeaderMap, status: StatusCode, body: &[u8]) {
+fn describe_in_grpc(headers: &mut HeaderMap, status: u32, body: &[u8]) {
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
-    headers.insert(names::GRPC_STATUS, grpc_status(status).into());
+    headers.insert(names::GRPC_STATUS, status.into());
     if !body.is_empty()
         && let Ok(message) = HeaderValue::try_from(percent_encoded(body))
     {

@@ -9,16 +9,16 @@ use http::uri::Uri;
 use http::{Request, Response, StatusCode};
 use hyper::body::{Bytes, Incoming};
 
-use super::authorization;
 use super::connection::Connection;
 use super::exchange::{Exchange, Found};
 use super::forward;
 use super::head::{self, names};
 use super::reply::{self, Reply};
 use super::response::{self, ResponseBody};
+use super::screening;
 use crate::access_log::Flag;
-use crate::config::http::{Action, ClusterSource, DirectResponse, HttpFilter, Override, RouteAction};
-use crate::routing::{self, TlsFacts};
+use crate::config::http::{Action, ClusterSource, DirectResponse, RouteAction};
+use crate::routing;
 use crate::worker::Current;
 
 /// Why a stream is broken off without an answer.
@@ -34,7 +34,8 @@ pub(crate) async fn serve(
     let mut exchange = Exchange::new(&connection, request.version());
     let (mut parts, incoming) = request.into_parts();
     exchange.grpc = reply::is_grpc(&parts.headers);
-    let answer = handle(&mut exchange, &mut parts, incoming).await;
+    exchange.incoming = Some(incoming);
+    let answer = handle(&mut exchange, &mut parts).await;
     match answer {
         Ok(response) => Ok(response::from_upstream(exchange, response)),
         Err(reply) => {
@@ -46,14 +47,14 @@ pub(crate) async fn serve(
     }
 }
 
-async fn handle(exchange: &mut Exchange, parts: &mut Parts, incoming: Incoming) -> Result<Response<Incoming>, Reply> {
+async fn handle(exchange: &mut Exchange, parts: &mut Parts) -> Result<Response<Incoming>, Reply> {
     let connection = exchange.connection.clone();
     let origin = head::prepare(parts, &connection)?;
     exchange.remote = origin.remote;
     exchange.secure = routing::scheme(parts) == "https";
     let current = connection.worker.current();
     find(exchange, parts, &current)?;
-    filter(exchange, parts)?;
+    screening::screen(exchange, parts, &current).await?;
     let Some(found) = exchange.found.clone() else {
         connection.manager.stats.no_route.inc();
         return Err(Reply::new(StatusCode::NOT_FOUND, "route_not_found").flag(Flag::NoRouteFound));
@@ -70,13 +71,13 @@ async fn handle(exchange: &mut Exchange, parts: &mut Parts, incoming: Incoming) 
             rewrite(exchange, &found, parts, action)?;
             // What a replaced snapshot holds is not kept by requests.
             drop(current);
-            forward::forward(exchange, parts, incoming, &found, action).await
+            forward::forward(exchange, parts, &found, action).await
         }
     }
 }
 
 /// Finds the virtual host and the route of a request, if it has one.
-fn find(exchange: &mut Exchange, parts: &Parts, current: &Current) -> Result<(), Reply> {
+pub(super) fn find(exchange: &mut Exchange, parts: &Parts, current: &Current) -> Result<(), Reply> {
     let connection = &exchange.connection;
     let snapshot = &current.prepared.snapshot;
     let Some(table) = snapshot.routes_of(&connection.manager.config) else { return Ok(()) };
@@ -84,49 +85,11 @@ fn find(exchange: &mut Exchange, parts: &Parts, current: &Current) -> Result<(),
     if host.demands_tls(parts) {
         return Err(sent_elsewhere(StatusCode::MOVED_PERMANENTLY, &routing::tls_location(parts)));
     }
-    let presented = connection.certificate.is_some();
-    let request = routing::Request {
-        parts,
-        tls: connection.is_secure().then_some(TlsFacts { presented, validated: presented }),
-        random: exchange.random,
-    };
+    let request = exchange.asked(parts);
+    exchange.found = None;
     if let Some(route) = host.route(&request) {
         let found = Found { table: table.clone(), host: host.clone(), route: route.clone(), random: exchange.random };
         exchange.found = Some(Rc::new(found));
-    }
-    Ok(())
-}
-
-/// Asks the filters, in order.
-fn filter(exchange: &mut Exchange, parts: &Parts) -> Result<(), Reply> {
-    let manager = exchange.connection.manager.clone();
-    for (named, rbac_stats) in manager.config.filters.iter().zip(&manager.rbac) {
-        let found = exchange.found.clone();
-        let change = found.as_ref().and_then(|found| found.override_of(&named.name));
-        let disabled = match change {
-            Some(Override::Disabled) => true,
-            Some(_) => false,
-            None => named.disabled,
-        };
-        if disabled {
-            continue;
-        }
-        match &named.filter {
-            HttpFilter::Rbac(rbac) => {
-                let rules = match change {
-                    Some(Override::Rbac(rules)) => rules.clone(),
-                    _ => Some(rbac.clone()),
-                };
-                if let (Some(rules), Some(stats)) = (rules, rbac_stats) {
-                    authorization::ask(exchange, parts, &rules, stats)?;
-                }
-            }
-            HttpFilter::GrpcStats => {}
-            // Nothing goes past a filter that is not asked yet.
-            HttpFilter::Cors | HttpFilter::ExtAuthz(_) | HttpFilter::Fault(_) | HttpFilter::JwtAuthn(_) => {
-                return Err(Reply::new(StatusCode::INTERNAL_SERVER_ERROR, "filter_unavailable"));
-            }
-        }
     }
     Ok(())
 }

@@ -13,6 +13,9 @@ use http::HeaderMap;
 use hyper::body::{Body, Bytes, Frame, Incoming, SizeHint};
 use tokio::time::Instant;
 
+/// The largest piece that comes at once, in bytes.
+const LARGEST_PIECE: usize = 1 << 20;
+
 /// The body of a request, as all attempts to send it share it.
 #[derive(Debug)]
 pub(crate) struct Upload {
@@ -40,10 +43,12 @@ enum State {
 /// What has been read and may be needed again.
 #[derive(Debug, Default)]
 struct Kept {
-    /// How much more may be kept, in bytes; `None` if nothing more is kept, so that the request is not sent again.
+    /// How much more may be kept, in bytes; `None` if nothing more is kept.
     room: Option<usize>,
     data: Vec<Bytes>,
     trailers: Option<HeaderMap>,
+    /// Whether something has gone on and is not known any more.
+    lost: bool,
 }
 
 /// The body of one attempt to send a request.
@@ -94,8 +99,7 @@ impl Upload {
 
     /// Whether another attempt could send all of it.
     pub(crate) fn may_be_sent_again(&self) -> bool {
-        let untouched = self.received.get() == 0 && self.state.get() == State::UnderWay;
-        untouched || self.kept.borrow().room.is_some()
+        !self.kept.borrow().lost
     }
 
     /// The body for another attempt, which ends all earlier ones; `None` if what was sent is not known any more.
@@ -127,6 +131,25 @@ impl Upload {
     /// When downstream had said all, if it has.
     pub(crate) fn ended(&self) -> Option<Instant> {
         self.ended.get()
+    }
+
+    /// Reads the beginning, up to a limit, and keeps it for upstream; returns it, and whether that is all.
+    pub(crate) async fn beginning(&self, limit: usize) -> (Vec<u8>, bool) {
+        std::future::poll_fn(|cx| {
+            let enough = |upload: &Upload| upload.received.get() > limit as u64;
+            while self.state.get() == State::UnderWay && !enough(self) {
+                if let Some(room) = &mut self.kept.borrow_mut().room {
+                    // A piece may be larger than the room that is left.
+                    *room = (*room).max(LARGEST_PIECE);
+                }
+                drop(ready!(self.poll_incoming(cx)));
+            }
+            let mut read = self.kept.borrow().data.concat();
+            let whole = self.state.get() == State::Complete && read.len() <= limit;
+            read.truncate(limit);
+            Poll::Ready((read, whole))
+        })
+        .await
     }
 
     /// Waits until downstream has said all.
@@ -168,10 +191,13 @@ impl Upload {
             self.received.set(self.received.get() + data.len() as u64);
             kept.room = kept.room.and_then(|room| room.checked_sub(data.len()));
         }
-        let Kept { room, data, trailers } = &mut *kept;
+        let Kept { room, data, trailers, lost } = &mut *kept;
         match room {
             // Who reads now has sent all that was kept.
-            None => data.clear(),
+            None => {
+                data.clear();
+                *lost = true;
+            }
             Some(_) => {
                 data.extend(frame.data_ref().cloned());
                 *trailers = frame.trailers_ref().cloned();

@@ -270,3 +270,70 @@ fn requests_of_one_connection_share_one_to_upstream_until_it_closes() {
     plane.reaches("c", "upstream_cx_total", 3);
     let _ = LIMIT;
 }
+
+/// The filters of a connection manager, without the router that ends them.
+fn filters(list: &str) -> String {
+    format!(
+        "http_filters: [{list}, {{name: router, typed_config: {{\"@type\": \
+         type.googleapis.com/envoy.extensions.filters.http.router.v3.Router}}}}]"
+    )
+}
+
+#[test]
+fn filters_are_asked_before_the_route_is_taken() {
+    let mut plane = Plane::start();
+    let list = "{name: rbac, typed_config: {\"@type\": type.googleapis.com/envoy.extensions.filters.http.rbac.v3.RBAC, \
+        rules: {action: DENY, policies: {secret: {permissions: [{url_path: {path: {prefix: /secret}}}], principals: \
+        [{any: true}]}}}}}, \
+        {name: fault, typed_config: {\"@type\": \
+        type.googleapis.com/envoy.extensions.filters.http.fault.v3.HTTPFault, abort: {http_status: 555, percentage: \
+        {numerator: 100}}, headers: [{name: end-user, string_match: {exact: jason}}]}}, \
+        {name: cors, typed_config: {\"@type\": type.googleapis.com/envoy.extensions.filters.http.cors.v3.Cors}}";
+    let policy = "typed_per_filter_config: {cors: {\"@type\": \
+        type.googleapis.com/envoy.extensions.filters.http.cors.v3.CorsPolicy, allow_origin_string_match: [{exact: \
+        \"http://b.example\"}], allow_methods: GET}}";
+    let routes = any(&format!("{{match: {{prefix: /}}, route: {{cluster: c}}, {policy}}}"));
+    let address = plane.cluster("c", &[mirror()], "").http(&routes, &filters(list)).go();
+    let denied = get(address, "/secret?x", "");
+    assert_eq!((denied.start.as_str(), denied.body.as_str()), ("HTTP/1.1 403 Forbidden", "RBAC: access denied"));
+    plane.logged("403 - rbac_access_denied_matched_policy[secret]");
+    let aborted = get(address, "/x", "end-user: jason\r\n");
+    assert!(aborted.start.starts_with("HTTP/1.1 555") && aborted.body == "fault filter abort", "{aborted:?}");
+    plane.logged("555 FI fault_filter_abort");
+    let called = get(address, "/x", "origin: http://b.example\r\n");
+    assert_eq!(called.header("access-control-allow-origin"), "http://b.example");
+    let preflight =
+        "OPTIONS /x HTTP/1.1\r\nhost: a\r\norigin: http://b.example\r\naccess-control-request-method: GET\r\n\r\n";
+    let answer = ask_on(&connect(address), preflight);
+    assert_eq!((answer.header("access-control-allow-methods"), answer.body.as_str()), ("GET", ""));
+    assert_eq!(get(address, "/x", "").header("access-control-allow-origin"), "");
+}
+
+#[test]
+fn somebody_else_decides_and_sees_the_body() {
+    let judge = web(|request| {
+        if request.body == "open" && request.start.starts_with("POST /door ") {
+            "HTTP/1.1 200 OK\r\nx-judged: yes\r\ncontent-length: 0\r\n\r\n".to_owned()
+        } else {
+            "HTTP/1.1 401 Unauthorized\r\ncontent-length: 2\r\n\r\nno".to_owned()
+        }
+    });
+    let mut plane = Plane::start();
+    let list = "{name: judge, typed_config: {\"@type\": \
+        type.googleapis.com/envoy.extensions.filters.http.ext_authz.v3.ExtAuthz, transport_api_version: V3, with_request_body: \
+        {max_request_bytes: 100}, http_service: {server_uri: {uri: \"http://judge\", cluster: judge, timeout: 5s}, \
+        authorization_response: {allowed_upstream_headers: {patterns: [{exact: x-judged}]}}}}}";
+    plane.cluster("c", &[mirror()], "").cluster("judge", &[judge], "");
+    let address = plane.http(&to("c"), &filters(list)).go();
+    let post = |body: &str| {
+        let length = body.len();
+        ask_on(&connect(address), &format!("POST /door HTTP/1.1\r\nhost: a\r\ncontent-length: {length}\r\n\r\n{body}"))
+    };
+    let allowed = post("open");
+    assert!(allowed.start.contains(" 200 ") && allowed.body.contains("x-judged: yes"), "{allowed:?}");
+    assert!(allowed.body.ends_with("\n\nopen"), "{allowed:?}");
+    let denied = post("break");
+    assert_eq!((denied.start.as_str(), denied.body.as_str()), ("HTTP/1.1 401 Unauthorized", "no"));
+    plane.logged("401 UAEX ext_authz_denied");
+    assert!(post(&"x".repeat(101)).start.contains(" 413 "));
+}
