@@ -11,7 +11,7 @@ pub(crate) fn give_back() {
     for (start, end) in maps.lines().filter_map(untouched) {
         // SAFETY: the range is a whole mapping of a file that is never written to, in memory or on disk: what is dropped
         // comes back the same from the file when it is next looked at. That it fails would change nothing.
-        #[allow(unsafe_code)]
+        #[expect(unsafe_code, reason = "there is no safe way to drop pages of one's own")]
         unsafe {
             libc::madvise(std::ptr::with_exposed_provenance_mut(start), end - start, libc::MADV_DONTNEED);
         }
@@ -21,7 +21,7 @@ pub(crate) fn give_back() {
 #[cfg(target_env = "gnu")]
 fn trim() {
     // SAFETY: the function touches nothing but what the allocator holds free, under the allocator's own locks.
-    #[allow(unsafe_code)]
+    #[expect(unsafe_code, reason = "the allocator is the C library's")]
     unsafe {
         libc::malloc_trim(0);
     }

@@ -2,8 +2,8 @@
 
 mod action;
 mod client_certificate;
-mod connection_manager;
 mod connection_options;
+mod connections;
 mod cors;
 mod ext_authz;
 mod fault;
@@ -33,11 +33,11 @@ pub use action::{
     Action, ClusterSource, Destination, DirectResponse, HostRewrite, PathRewrite, RouteAction, RouteTimeouts,
 };
 pub use client_certificate::{CertificateDetails, ClientCertificate, ForwardClientCertificate};
-pub use connection_manager::{
+pub use connection_options::{ConnectionOptions, Underscores};
+pub use connections::{
     Codec, EscapedSlashes, HttpConnectionManager, PathNormalization, RemoteAddress, RequestId, RouteSource,
     ServerHeader, StripPort, Timeouts,
 };
-pub use connection_options::{ConnectionOptions, Underscores};
 pub use cors::CorsPolicy;
 pub use ext_authz::{AuthzOverride, AuthzService, BodyLimit, ExtAuthz, GrpcAuthz, HttpAuthz};
 pub use fault::{Abort, Delay, Fault, FaultOf, Stated};
