@@ -18,6 +18,7 @@ mod request;
 mod response;
 mod retry;
 mod screening;
+mod tunnel;
 mod upload;
 mod wire;
 

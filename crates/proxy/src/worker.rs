@@ -71,7 +71,7 @@ pub(crate) struct Worker {
     /// Ends everything.
     ended: Lease,
     /// The connections that requests share, by cluster.
-    pools: RefCell<HashMap<Arc<str>, (Arc<Cluster>, Rc<Pool>)>>,
+    pools: RefCell<HashMap<Arc<str>, ClusterPool>>,
     own_address: OnceCell<Option<IpAddr>>,
     /// Keys of tokens that were fetched.
     pub(crate) keys: KeyStore,
@@ -80,6 +80,9 @@ pub(crate) struct Worker {
     detecting: Tasks<Duration>,
     last_number: Cell<u64>,
 }
+
+/// The connections to a cluster as it is configured.
+type ClusterPool = (Arc<Cluster>, Rc<Pool>);
 
 /// Counts a connection for as long as it is there.
 pub(crate) struct Counted(Arc<AtomicU64>);

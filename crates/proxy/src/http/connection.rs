@@ -31,13 +31,16 @@ pub(super) const FREE_HEADERS: usize = 100;
 /// The least that hyper takes for its buffer, in bytes.
 pub(super) const LEAST_BUFFER: usize = 8 << 10;
 
+/// Of a filter that authorizes: what is enforced, and what is only counted.
+pub(crate) type BothRbacStats = (Arc<RbacStats>, Arc<RbacStats>);
+
 /// A connection manager as one worker uses it.
 #[derive(Debug)]
 pub(crate) struct LocalManager {
     pub(crate) config: Arc<HttpConnectionManager>,
     pub(crate) stats: Arc<HttpStats>,
     /// Of each filter that authorizes: what is enforced, and what is only counted.
-    pub(crate) rbac: Box<[Option<(Arc<RbacStats>, Arc<RbacStats>)>]>,
+    pub(crate) rbac: Box<[Option<BothRbacStats>]>,
     /// Of each filter, how many requests suffer from it.
     pub(crate) suffering: Box<[Suffering]>,
     /// The headers of requests and of responses that logs show.

@@ -11,6 +11,7 @@ use http::request::Parts;
 use http::uri::PathAndQuery;
 use http::{Method, StatusCode, Uri, Version};
 use hyper::body::Incoming;
+use hyper::upgrade::OnUpgrade;
 use tokio::time::Instant;
 
 use super::connection::Connection;
@@ -49,6 +50,9 @@ pub(crate) struct Exchange {
     pub(crate) upstream_local: Option<SocketAddr>,
     pub(crate) upstream_failure: Option<Arc<str>>,
     pub(crate) attempts: u32,
+    /// Downstream's end, if it asks for another protocol, and how many bytes it sent in that.
+    pub(crate) upgrade: Option<OnUpgrade>,
+    pub(crate) tunnelled: u64,
     /// The body of the request, until somebody reads it.
     pub(crate) incoming: Option<Incoming>,
     pub(crate) upload: Option<Rc<Upload>>,
@@ -160,6 +164,8 @@ impl Exchange {
             upstream_local: None,
             upstream_failure: None,
             attempts: 0,
+            upgrade: None,
+            tunnelled: 0,
             incoming: None,
             upload: None,
             lease: None,
@@ -328,7 +334,7 @@ impl Exchange {
 
     /// Bytes of the request's body.
     pub(crate) fn received(&self) -> u64 {
-        self.upload.as_ref().map_or(0, |u| u.received())
+        self.upload.as_ref().map_or(0, |u| u.received()) + self.tunnelled
     }
 
     fn count(&self) {

@@ -15,7 +15,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub(crate) use carrier::{Carrier, Lease, Sent};
+pub(crate) use carrier::{Lease, Sent};
 pub(crate) use connect::Unavailable;
 use host::HostPool;
 

@@ -16,6 +16,7 @@ use super::head::{self, names};
 use super::reply::{self, Reply};
 use super::response::{self, ResponseBody};
 use super::screening;
+use super::tunnel;
 use crate::access_log::Flag;
 use crate::config::http::{Action, ClusterSource, DirectResponse, RouteAction};
 use crate::routing;
@@ -35,6 +36,7 @@ pub(crate) async fn serve(
     let (mut parts, incoming) = request.into_parts();
     exchange.grpc = reply::is_grpc(&parts.headers);
     exchange.incoming = Some(incoming);
+    exchange.upgrade = parts.extensions.remove();
     let answer = handle(&mut exchange, &mut parts).await;
     match answer {
         Ok(response) => Ok(response::from_upstream(exchange, response)),
@@ -67,6 +69,7 @@ async fn handle(exchange: &mut Exchange, parts: &mut Parts) -> Result<Response<I
             Err(sent_elsewhere(redirect.status, &location))
         }
         Action::Forward(action) => {
+            tunnel::check(exchange, parts, action)?;
             choose_cluster(exchange, parts, action, &current)?;
             rewrite(exchange, &found, parts, action)?;
             // What a replaced snapshot holds is not kept by requests.

@@ -5,19 +5,21 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use http::header::{self, HeaderMap, HeaderValue};
-use http::{Method, Response, Version};
+use http::{Method, Response, StatusCode, Version};
 use hyper::body::{Body, Bytes, Frame, Incoming, SizeHint};
 
 use super::exchange::Exchange;
 use super::failure::Failure;
 use super::head::{self, names};
 use super::reply::Reply;
+use super::tunnel;
 use crate::config::http::ServerHeader;
 
 /// The body of a response. It ends the exchange.
 pub(crate) struct ResponseBody {
     source: Source,
-    exchange: Box<Exchange>,
+    /// `None` if it goes on without the response.
+    exchange: Option<Box<Exchange>>,
 }
 
 /// Where a body comes from.
@@ -35,7 +37,7 @@ impl ResponseBody {
         if over {
             exchange.complete();
         }
-        ResponseBody { source, exchange }
+        ResponseBody { source, exchange: Some(exchange) }
     }
 }
 
@@ -54,28 +56,10 @@ impl Body for ResponseBody {
             Source::Text(_) => true,
             Source::Upstream(incoming) => incoming.is_end_stream(),
         };
-        Poll::Ready(match frame {
-            Some(Ok(frame)) => {
-                exchange.sent += frame.data_ref().map_or(0, |data| data.len() as u64);
-                if let Some(trailers) = frame.trailers_ref() {
-                    exchange.keep_trailers(trailers);
-                }
-                if over {
-                    exchange.complete();
-                }
-                Some(Ok(frame))
-            }
-            Some(Err(e)) => {
-                let failure = Failure::of(&e);
-                exchange.flags.set(failure.flag());
-                exchange.details = Cow::Owned(format!("upstream_reset_after_response_started{{{}}}", failure.name()));
-                Some(Err(failure))
-            }
-            None => {
-                exchange.complete();
-                None
-            }
-        })
+        if let Some(exchange) = exchange {
+            note(exchange, frame.as_ref(), over);
+        }
+        Poll::Ready(frame.map(|frame| frame.map_err(|e| Failure::of(&e))))
     }
 
     fn is_end_stream(&self) -> bool {
@@ -93,10 +77,40 @@ impl Body for ResponseBody {
     }
 }
 
+/// Notes what has come of a body.
+fn note(exchange: &mut Exchange, frame: Option<&Result<Frame<Bytes>, hyper::Error>>, over: bool) {
+    match frame {
+        Some(Ok(frame)) => {
+            exchange.sent += frame.data_ref().map_or(0, |data| data.len() as u64);
+            if let Some(trailers) = frame.trailers_ref() {
+                exchange.keep_trailers(trailers);
+            }
+            if over {
+                exchange.complete();
+            }
+        }
+        Some(Err(e)) => {
+            let failure = Failure::of(e);
+            exchange.flags.set(failure.flag());
+            exchange.details = Cow::Owned(format!("upstream_reset_after_response_started{{{}}}", failure.name()));
+        }
+        None => exchange.complete(),
+    }
+}
+
 /// What upstream has answered, as downstream gets it.
 pub(crate) fn from_upstream(mut exchange: Box<Exchange>, response: Response<Incoming>) -> Response<ResponseBody> {
+    let mut response = response;
+    let changed = response.status() == StatusCode::SWITCHING_PROTOCOLS;
+    head::hop_by_hop(response.headers_mut(), changed);
+    if changed {
+        exchange.details = Cow::Borrowed("via_upstream");
+        finish_head(response.headers_mut(), &exchange);
+        exchange.keep_response(response.status(), response.headers());
+        tunnel::join(exchange, &mut response);
+        return response.map(|_| ResponseBody { source: Source::Text(Bytes::new()), exchange: None });
+    }
     let (mut parts, incoming) = response.into_parts();
-    head::hop_by_hop(&mut parts.headers, false);
     let connection = exchange.connection.clone();
     if !connection.manager.config.router.suppress_envoy_headers {
         let time = exchange.answered.zip(exchange.sent_up).map(|(answer, sent)| answer.saturating_duration_since(sent));

@@ -33,10 +33,6 @@ impl Wire {
         Wire { stream, counted: Counted::Upstream(stats) }
     }
 
-    pub(crate) fn into_stream(self) -> Stream {
-        self.stream
-    }
-
     fn sent(&self, bytes: usize) {
         match &self.counted {
             Counted::Downstream(stats) => stats.cx_tx_bytes.add(bytes as u64),

@@ -78,12 +78,6 @@ impl AsyncWrite for Stream {
 }
 
 impl Stream {
-    /// Puts back what was read too much; it is the next to be read.
-    pub(crate) fn put_back(&mut self, bytes: &[u8]) {
-        let waiting = if self.session.is_none() { &mut self.received } else { &mut self.plain };
-        waiting.splice(..0, bytes.iter().copied());
-    }
-
     fn poll_read_tls(&mut self, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         buffers::with(|buffers| {
             let (left, read) = ready!(self.poll_input(cx, &mut buffers.input))?;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 
-use super::{LIMIT, Plane, cluster, connect, listener, nobody, server};
+use super::{Plane, cluster, connect, listener, nobody, server};
 use crate::metrics::Scope;
 
 const FORMAT: &str = "%REQ(:METHOD)% %REQ(X-ENVOY-ORIGINAL-PATH?:PATH)% %PROTOCOL% %RESPONSE_CODE% %RESPONSE_FLAGS% \
@@ -268,7 +268,6 @@ fn requests_of_one_connection_share_one_to_upstream_until_it_closes() {
         assert_eq!((answer.body.as_str(), answer.header("connection")), ("hi", ""));
     }
     plane.reaches("c", "upstream_cx_total", 3);
-    let _ = LIMIT;
 }
 
 /// The filters of a connection manager, without the router that ends them.
@@ -336,4 +335,76 @@ fn somebody_else_decides_and_sees_the_body() {
     assert_eq!((denied.start.as_str(), denied.body.as_str()), ("HTTP/1.1 401 Unauthorized", "no"));
     plane.logged("401 UAEX ext_authz_denied");
     assert!(post(&"x".repeat(101)).start.contains(" 413 "));
+}
+
+#[test]
+fn a_request_changes_its_protocol_only_if_it_may() {
+    let chat = server(|mut stream| {
+        let mut reader = BufReader::new(stream.try_clone().unwrap());
+        let request = read_message(&mut reader, true).unwrap();
+        assert_eq!((request.header("upgrade"), request.header("connection")), ("websocket", "upgrade"));
+        let _ = stream
+            .write_all(b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\nhi ");
+        let mut said = [0; 4];
+        reader.read_exact(&mut said).unwrap();
+        let _ = stream.write_all(&said);
+    });
+    let asks = "GET /chat HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n";
+    let mut plane = Plane::start();
+    let address = plane.cluster("c", &[chat], "").http(&to("c"), "upgrade_configs: [{upgrade_type: websocket}]").go();
+    let mut stream = connect(address);
+    stream.write_all(asks.as_bytes()).unwrap();
+    stream.write_all(b"ping").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(
+        answer.starts_with("HTTP/1.1 101 Switching Protocols\r\n") && answer.ends_with("\r\n\r\nhi ping"),
+        "{answer}"
+    );
+    plane.logged("GET /chat HTTP/1.1 101 - via_upstream 4/7");
+    let address = plane.http(&to("c"), "").go();
+    let refused = ask_on(&connect(address), asks);
+    assert_eq!((refused.start.as_str(), refused.header("connection")), ("HTTP/1.1 403 Forbidden", "close"));
+}
+
+/// Asks over HTTP/2, without TLS; returns the status and the body.
+fn get_http2(address: SocketAddr, path: &str) -> (u16, String) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let stream = tokio::net::TcpStream::connect(address).await.unwrap();
+        let executor = hyper_util::rt::TokioExecutor::new();
+        let io = hyper_util::rt::TokioIo::new(stream);
+        let (mut sender, connection) = hyper::client::conn::http2::handshake(executor, io).await.unwrap();
+        tokio::spawn(connection);
+        let body = http_body_util::Full::new(hyper::body::Bytes::from_static(b"hello"));
+        let request = http::Request::post(format!("http://a.example{path}")).body(body).unwrap();
+        let response = sender.send_request(request).await.unwrap();
+        let status = response.status().as_u16();
+        let body = http_body_util::BodyExt::collect(response.into_body()).await.unwrap().to_bytes();
+        (status, String::from_utf8(body.to_vec()).unwrap())
+    })
+}
+
+#[test]
+fn http2_goes_in_and_out() {
+    let mut plane = Plane::start();
+    let routes = "{match: {prefix: /again}, route: {cluster: self, prefix_rewrite: /once}}, \
+        {match: {prefix: /}, route: {cluster: c}}";
+    let address = plane.cluster("c", &[mirror()], "").http(&any(routes), "").go();
+    let http2 = "typed_extension_protocol_options: {envoy.extensions.upstreams.http.v3.HttpProtocolOptions: {\"@type\": \
+        type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions, explicit_http_config: \
+        {http2_protocol_options: {}}}}";
+    plane.cluster("self", &[address], http2).go();
+    let (status, body) = get_http2(address, "/x");
+    assert!(status == 200 && body.starts_with("POST /x HTTP/1.1\n") && body.ends_with("\n\nhello"), "{status} {body}");
+    assert!(body.contains("\nhost: a.example\n"), "{body}");
+    let (status, body) = get_http2(address, "/again");
+    assert!(
+        status == 200 && body.starts_with("POST /once HTTP/1.1\n") && body.ends_with("\n\nhello"),
+        "{status} {body}"
+    );
+    assert!(body.contains("\nx-envoy-original-path: /again\n"), "{body}");
+    plane.reaches("self", "upstream_cx_http2_total", 1);
+    plane.reaches("self", "upstream_rq_active", 0);
+    plane.logged("POST /again HTTP/2 200 - via_upstream 5/");
 }

@@ -90,7 +90,7 @@ fn element(
     let names = parsed.map(alternative_names).unwrap_or_default();
     if uri {
         let uris: Vec<String> =
-            names.iter().filter_map(|(kind, n)| (*kind == "URI").then(|| format!("URI={n}"))).collect();
+            names.iter().filter(|(kind, _)| *kind == "URI").map(|(_, n)| format!("URI={n}")).collect();
         parts.push(if uris.is_empty() { "URI=".to_owned() } else { uris.join(";") });
     }
     if dns {

@@ -17,12 +17,9 @@ names! {
     PROXY_CONNECTION = "proxy-connection";
     X_ENVOY_ATTEMPT_COUNT = "x-envoy-attempt-count";
     X_ENVOY_DECORATOR_OPERATION = "x-envoy-decorator-operation";
-    X_ENVOY_DEGRADED = "x-envoy-degraded";
     X_ENVOY_EXPECTED_TIMEOUT = "x-envoy-expected-rq-timeout-ms";
     X_ENVOY_EXTERNAL_ADDRESS = "x-envoy-external-address";
-    X_ENVOY_IMMEDIATE_HEALTH_CHECK_FAIL = "x-envoy-immediate-health-check-fail";
     X_ENVOY_INTERNAL = "x-envoy-internal";
-    X_ENVOY_IS_TIMEOUT_RETRY = "x-envoy-is-timeout-retry";
     X_ENVOY_MAX_RETRIES = "x-envoy-max-retries";
     X_ENVOY_ORIGINAL_PATH = "x-envoy-original-path";
     X_ENVOY_OVERLOADED = "x-envoy-overloaded";

@@ -22,10 +22,6 @@ pub(crate) struct Carrier {
     pub(crate) cluster: Rc<Establish>,
     pub(crate) host: Arc<Host>,
     pub(crate) local: Option<SocketAddr>,
-    /// The identity that the endpoint has shown.
-    pub(crate) identity: Option<Arc<str>>,
-    /// The identity that it was shown.
-    pub(crate) own_identity: Option<Arc<str>>,
     pub(super) born: Instant,
     pub(super) requests: Cell<u32>,
     /// Requests that are under way.

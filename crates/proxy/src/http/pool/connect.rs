@@ -36,14 +36,12 @@ pub(super) async fn connect(
 ) -> Result<(Rc<Carrier>, Sender), Unavailable> {
     let seat = Seat::new(pool);
     let connected = upstream::open(cluster, host, pool.offer()).await.map_err(Unavailable::Failed)?;
-    let upstream::Connected { mut stream, host, local, identity, own_identity, open } = connected;
+    let upstream::Connected { mut stream, host, local, open, .. } = connected;
     stream.hurry();
     let carrier = Rc::new(Carrier {
         cluster: cluster.clone(),
         host,
         local,
-        identity,
-        own_identity,
         born: Instant::now(),
         requests: Cell::new(0),
         active: Cell::new(0),

@@ -1,0 +1,74 @@
+//! Requests that change to another protocol: from then on bytes go both ways as they are.
+
+use http::header;
+use http::request::Parts;
+use http::{Response, StatusCode, Version};
+use hyper::body::Incoming;
+use hyper::upgrade::OnUpgrade;
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+
+use super::exchange::Exchange;
+use super::head;
+use super::reply::Reply;
+use crate::config::http::RouteAction;
+
+/// How much is read at once, in bytes.
+const BUFFER: usize = 16 << 10;
+
+/// Whether a request may change to the protocol that it asks for; the route says it, or else the connection manager.
+pub(super) fn check(exchange: &Exchange, parts: &Parts, action: &RouteAction) -> Result<(), Reply> {
+    if !head::is_upgrade(parts) || parts.version == Version::HTTP_2 {
+        return Ok(());
+    }
+    let asked = parts.headers.get(header::UPGRADE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let of_route = action.upgrades.allows(asked);
+    if of_route.or_else(|| exchange.connection.manager.config.upgrades.allows(asked)) == Some(true) {
+        return Ok(());
+    }
+    Err(Reply::new(StatusCode::FORBIDDEN, "upgrade_failed").closing())
+}
+
+/// Joins both ends of a request whose protocol upstream has changed, until both have said all.
+pub(super) fn join(mut exchange: Box<Exchange>, response: &mut Response<Incoming>) {
+    let upstream = hyper::upgrade::on(response);
+    let Some(downstream) = exchange.upgrade.take() else { return };
+    let stats = exchange.connection.manager.stats.clone();
+    tokio::task::spawn_local(async move {
+        stats.cx_upgrades_total.inc();
+        stats.cx_upgrades_active.inc();
+        let closed = exchange.connection.chain.closed.clone();
+        tokio::select! {
+            () = carry(&mut exchange, downstream, upstream) => {}
+            () = closed.cancelled() => {}
+        }
+        stats.cx_upgrades_active.dec();
+        exchange.complete();
+    });
+}
+
+async fn carry(exchange: &mut Exchange, downstream: OnUpgrade, upstream: OnUpgrade) {
+    let (Ok(downstream), Ok(upstream)) = futures::future::join(downstream, upstream).await else { return };
+    let (mut from_downstream, mut to_downstream) = tokio::io::split(TokioIo::new(downstream));
+    let (mut from_upstream, mut to_upstream) = tokio::io::split(TokioIo::new(upstream));
+    let (tunnelled, sent) = (&mut exchange.tunnelled, &mut exchange.sent);
+    // As in Envoy neither end listens after the other has said all.
+    tokio::select! {
+        () = copy(&mut from_downstream, &mut to_upstream, tunnelled) => {}
+        () = copy(&mut from_upstream, &mut to_downstream, sent) => {}
+    }
+}
+
+/// Carries bytes one way until there are no more.
+async fn copy(from: &mut (impl AsyncRead + Unpin), to: &mut (impl AsyncWrite + Unpin), count: &mut u64) {
+    let mut buffer = vec![0; BUFFER];
+    while let Ok(read @ 1..) = from.read(&mut buffer).await {
+        let bytes = buffer.get(..read).unwrap_or_default();
+        if to.write_all(bytes).await.is_err() || to.flush().await.is_err() {
+            return;
+        }
+        *count += read as u64;
+    }
+    // Whoever has gone need not be told.
+    drop(to.shutdown().await);
+}
