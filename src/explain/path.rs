@@ -87,7 +87,6 @@ impl World<'_> {
             destination: self.question.to,
             source: self.source(),
             hello: None,
-            spoken: None,
             identities: &[],
             random: 0,
         };
@@ -206,7 +205,6 @@ impl World<'_> {
             destination: address,
             source: self.source(),
             hello: hello.as_ref(),
-            spoken: None,
             identities: &identities,
             random: 0,
         };

@@ -1,14 +1,9 @@
-//! What a connection's first bytes say: whether they are TLS, and whom and what the ClientHello asks for; and whether they
-//! are HTTP.
+//! What a connection's first bytes say: whether they are TLS, and whom and what the ClientHello asks for.
 //!
 //! [`client_hello`] looks at bytes that stay where they are. It may be called again with more of them; it never looks
 //! at more than the given limit, and keeps nothing.
 
-mod http;
-
 use std::borrow::Cow;
-
-pub use http::{Beginning, Spoken, beginning};
 
 #[cfg(test)]
 mod tests;

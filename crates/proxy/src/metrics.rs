@@ -16,7 +16,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 pub use istio::{IstioTcpStats, Reporter, Security, Service, TcpLabels, Workload};
-pub use stats::{ClusterStats, HttpStats, ListenerStats, OutlierStats, RbacStats, TcpStats};
+pub use stats::{
+    ClusterStats, CorsStats, ExtAuthzStats, FaultStats, HttpStats, JwtAuthnStats, ListenerStats, OutlierStats,
+    RbacStats, TcpStats,
+};
 pub use text::{envoy_text, prometheus_text};
 
 /// A number that only grows. It has one writer.
@@ -123,10 +126,27 @@ pub struct Metrics {
     pub tcp: Family<Arc<str>, TcpStats>,
     /// By `stat_prefix` of the HTTP connection manager.
     pub http: Family<Arc<str>, HttpStats>,
+    /// By `stat_prefix` of the HTTP connection manager, as with all of its filters.
+    pub faults: Family<Arc<str>, FaultStats>,
+    /// By the same.
+    pub cors: Family<Arc<str>, CorsStats>,
+    /// By the same, and the filter's own prefix.
+    pub jwt_authn: Family<HttpFilterName, JwtAuthnStats>,
+    /// By the same, and the filter's own prefix.
+    pub ext_authz: Family<HttpFilterName, ExtAuthzStats>,
     /// By `stat_prefix` of the RBAC filter.
     pub rbac: Family<Arc<str>, RbacStats>,
     /// By the labels of Istio's TCP metrics.
     pub istio: Family<TcpLabels, IstioTcpStats>,
+}
+
+/// By what the statistics of some HTTP filters go.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct HttpFilterName {
+    /// The `stat_prefix` of the connection manager.
+    pub manager: Arc<str>,
+    /// That of the filter; it may be empty.
+    pub prefix: Arc<str>,
 }
 
 /// What a number is about.
@@ -142,6 +162,10 @@ pub enum Scope {
     Tcp(Arc<str>),
     /// HTTP connection managers, by `stat_prefix`.
     Http(Arc<str>),
+    /// HTTP filters that authenticate requests.
+    JwtAuthn(HttpFilterName),
+    /// HTTP filters that ask somebody else.
+    ExtAuthz(HttpFilterName),
     /// RBAC filters, by `stat_prefix`.
     Rbac(Arc<str>),
     /// Connections with these labels.
@@ -170,6 +194,10 @@ pub fn collect(workers: &[Arc<Metrics>]) -> Vec<Sample> {
         add(&worker.outliers, Scope::Cluster, &mut sums);
         add(&worker.tcp, Scope::Tcp, &mut sums);
         add(&worker.http, Scope::Http, &mut sums);
+        add(&worker.faults, Scope::Http, &mut sums);
+        add(&worker.cors, Scope::Http, &mut sums);
+        add(&worker.jwt_authn, Scope::JwtAuthn, &mut sums);
+        add(&worker.ext_authz, Scope::ExtAuthz, &mut sums);
         add(&worker.rbac, Scope::Rbac, &mut sums);
         add(&worker.istio, Scope::Istio, &mut sums);
     }

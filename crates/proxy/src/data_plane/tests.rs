@@ -2,6 +2,7 @@
 
 mod authority;
 mod changes;
+mod filters;
 mod http;
 mod limits;
 mod mutual;

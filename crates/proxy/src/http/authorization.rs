@@ -1,15 +1,14 @@
 //! The RBAC filter, asked about a request.
 
 use std::borrow::Cow;
-use std::sync::Arc;
 
 use http::StatusCode;
 use http::request::Parts;
 
 use super::exchange::Exchange;
+use super::filter::BothRbacStats;
 use super::reply::Reply;
 use crate::config::http::HttpRbac;
-use crate::metrics::RbacStats;
 use crate::rbac::{Asking, Peer};
 
 /// Asks a filter whether a request may go on.
@@ -17,7 +16,7 @@ pub(super) fn ask(
     exchange: &Exchange,
     parts: &Parts,
     rbac: &HttpRbac,
-    (stats, shadow_stats): &(Arc<RbacStats>, Arc<RbacStats>),
+    (stats, shadow_stats): &BothRbacStats,
 ) -> Result<(), Reply> {
     let connection = &exchange.connection;
     let peer = Peer {

@@ -15,12 +15,12 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::time::{Instant, Sleep};
 
 use super::executor::Local;
-use super::filter::fault::Suffering;
+use super::filter::LocalFilter;
 use super::head::client_certificate::PeerCertificate;
 use super::request;
 use super::wire::Wire;
-use crate::config::http::{Codec, HttpConnectionManager, HttpFilter};
-use crate::metrics::{HttpStats, Metrics, RbacStats};
+use crate::config::http::{Codec, HttpConnectionManager};
+use crate::metrics::{HttpStats, Metrics};
 use crate::stream::Stream;
 use crate::worker::{LocalChain, LocalListener, Worker};
 
@@ -31,18 +31,13 @@ pub(super) const FREE_HEADERS: usize = 100;
 /// The least that hyper takes for its buffer, in bytes.
 pub(super) const LEAST_BUFFER: usize = 8 << 10;
 
-/// Of a filter that authorizes: what is enforced, and what is only counted.
-pub(crate) type BothRbacStats = (Arc<RbacStats>, Arc<RbacStats>);
-
 /// A connection manager as one worker uses it.
 #[derive(Debug)]
 pub(crate) struct LocalManager {
     pub(crate) config: Arc<HttpConnectionManager>,
     pub(crate) stats: Arc<HttpStats>,
-    /// Of each filter that authorizes: what is enforced, and what is only counted.
-    pub(crate) rbac: Box<[Option<BothRbacStats>]>,
-    /// Of each filter, how many requests suffer from it.
-    pub(crate) suffering: Box<[Suffering]>,
+    /// Its filters, in the order of the configuration.
+    pub(crate) filters: Box<[LocalFilter]>,
     /// The headers of requests and of responses that logs show.
     pub(crate) request_headers: Box<[HeaderName]>,
     pub(crate) response_headers: Box<[HeaderName]>,
@@ -60,16 +55,9 @@ impl LocalManager {
             names.sort_by(|a: &HeaderName, b| a.as_str().cmp(b.as_str()));
             names.dedup();
         }
-        let rbac = config.filters.iter().map(|named| match &named.filter {
-            HttpFilter::Rbac(rbac) => {
-                let stats = |prefix: &str| metrics.rbac.of(&format!("http.{}.{prefix}", config.stat_prefix).into());
-                Some((stats(&rbac.stat_prefix), stats(&rbac.shadow_stat_prefix)))
-            }
-            _ => None,
-        });
+        let filters = config.filters.iter().map(|f| LocalFilter::new(&f.filter, &config.stat_prefix, metrics));
         LocalManager {
-            rbac: rbac.collect(),
-            suffering: config.filters.iter().map(|_| Suffering::default()).collect(),
+            filters: filters.collect(),
             config: config.clone(),
             stats: metrics.http.of(&config.stat_prefix),
             request_headers: request.into(),

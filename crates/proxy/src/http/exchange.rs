@@ -16,14 +16,15 @@ use tokio::time::Instant;
 
 use super::connection::Connection;
 use super::deadline::Deadline;
-use super::filter::ext_authz;
+use super::filter::OnResponse;
+use super::filter::fault::Suffers;
 use super::pool::Lease;
 use super::upload::Upload;
 use crate::access_log::Text;
 use crate::access_log::{Entry, Flag, Flags, Headers, HttpEntry, RequestHead};
 use crate::config::http::{
-    Action, ClusterSource, CorsPolicy, Destination, HashCookie, HeaderMutations, HeaderText, Override, Route,
-    RouteTable, VirtualHost,
+    Action, ClusterSource, Destination, HashCookie, HeaderMutations, HeaderText, Override, Route, RouteTable,
+    VirtualHost,
 };
 use crate::dynamic_metadata::DynamicMetadata;
 use crate::routing::{self, Changes, TlsFacts};
@@ -61,10 +62,10 @@ pub(crate) struct Exchange {
     pub(crate) answered: Option<Instant>,
     pub(crate) sent: u64,
     pub(crate) grpc_status: Option<u32>,
-    /// Who called from another origin, and the policy that allows it.
-    pub(crate) cors: Option<(Arc<CorsPolicy>, HeaderValue)>,
-    /// What those who were asked about the request change in its response.
-    pub(crate) authorized: Vec<ext_authz::Changes>,
+    /// What the filters that the request has passed do to its response, in their order.
+    pub(crate) on_response: Vec<OnResponse>,
+    /// Counts the request among those that suffer from faults.
+    pub(crate) suffers: Vec<Suffers>,
     /// What filters have noted.
     pub(crate) metadata: DynamicMetadata,
     /// The endpoint of the last attempt, which counts its requests.
@@ -172,8 +173,8 @@ impl Exchange {
             answered: None,
             sent: 0,
             grpc_status: None,
-            cors: None,
-            authorized: Vec::new(),
+            on_response: Vec::new(),
+            suffers: Vec::new(),
             metadata: DynamicMetadata::default(),
             host: None,
             carried: None,

@@ -11,40 +11,64 @@ pub(crate) mod jwt_authn;
 #[cfg(test)]
 pub(crate) mod tests;
 
-use std::borrow::Cow;
+use std::sync::Arc;
 
-use http::{HeaderName, HeaderValue, StatusCode};
+use http::{HeaderMap, HeaderValue};
 
-use crate::access_log::Flag;
+use crate::config::http::{CorsPolicy, ExtAuthz, Fault, HeaderMutations, HttpFilter, HttpRbac, JwtAuthn};
+use crate::metrics::{CorsStats, ExtAuthzStats, FaultStats, HttpFilterName, JwtAuthnStats, Metrics, RbacStats};
 
-/// An answer that a filter gives in place of upstream.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) struct LocalReply {
-    pub(crate) status: StatusCode,
-    pub(crate) body: String,
-    /// What goes beside the headers that every answer of the proxy has.
-    pub(crate) headers: Vec<(HeaderName, HeaderValue)>,
-    /// The status that a client of gRPC sees, if it is not what follows from that of HTTP.
-    pub(crate) grpc_status: Option<u32>,
-    /// What the access log says went wrong.
-    pub(crate) flag: Option<Flag>,
-    /// Why, in Envoy's words.
-    pub(crate) details: Cow<'static, str>,
+/// Of a filter that authorizes: what is enforced, and what is only counted.
+pub(crate) type BothRbacStats = (Arc<RbacStats>, Arc<RbacStats>);
+
+/// A filter of a connection manager as one worker uses it, with what it counts.
+#[derive(Debug)]
+pub(crate) enum LocalFilter {
+    Rbac(Arc<HttpRbac>, BothRbacStats),
+    Cors(Arc<CorsStats>),
+    ExtAuthz(Arc<ExtAuthz>, Arc<ExtAuthzStats>),
+    Fault(Arc<Fault>, Arc<FaultStats>),
+    JwtAuthn(Arc<JwtAuthn>, Arc<JwtAuthnStats>),
+    GrpcStats,
 }
 
-impl LocalReply {
-    pub(crate) fn new(
-        status: StatusCode,
-        body: impl Into<String>,
-        details: impl Into<Cow<'static, str>>,
-    ) -> LocalReply {
-        let (body, details) = (body.into(), details.into());
-        LocalReply { status, body, headers: Vec::new(), grpc_status: None, flag: None, details }
+impl LocalFilter {
+    /// `manager` is the `stat_prefix` of the connection manager.
+    pub(crate) fn new(filter: &HttpFilter, manager: &Arc<str>, metrics: &Metrics) -> LocalFilter {
+        let named = |prefix: &Arc<str>| HttpFilterName { manager: manager.clone(), prefix: prefix.clone() };
+        match filter {
+            HttpFilter::Rbac(rbac) => {
+                let stats = |prefix: &str| metrics.rbac.of(&format!("http.{manager}.{prefix}").into());
+                LocalFilter::Rbac(rbac.clone(), (stats(&rbac.stat_prefix), stats(&rbac.shadow_stat_prefix)))
+            }
+            HttpFilter::Cors => LocalFilter::Cors(metrics.cors.of(manager)),
+            HttpFilter::ExtAuthz(config) => {
+                LocalFilter::ExtAuthz(config.clone(), metrics.ext_authz.of(&named(&config.stat_prefix)))
+            }
+            HttpFilter::Fault(config) => LocalFilter::Fault(config.clone(), metrics.faults.of(manager)),
+            HttpFilter::JwtAuthn(config) => {
+                LocalFilter::JwtAuthn(config.clone(), metrics.jwt_authn.of(&named(&config.stat_prefix)))
+            }
+            HttpFilter::GrpcStats => LocalFilter::GrpcStats,
+        }
     }
+}
 
-    #[must_use]
-    pub(crate) fn with(mut self, name: HeaderName, value: HeaderValue) -> LocalReply {
-        self.headers.push((name, value));
-        self
+/// What a filter that a request has passed does to its response.
+#[derive(Debug)]
+pub(crate) enum OnResponse {
+    /// It tells the origin that called that it may.
+    Cors(Arc<CorsPolicy>, HeaderValue),
+    /// It changes the headers as somebody else has said.
+    Change(HeaderMutations),
+}
+
+impl OnResponse {
+    pub(crate) fn apply(&self, headers: &mut HeaderMap) {
+        match self {
+            OnResponse::Cors(policy, origin) => policy.allow(origin, headers),
+            // Whoever says it says it without operators.
+            OnResponse::Change(mutations) => mutations.apply(headers, &|_| String::new()),
+        }
     }
 }

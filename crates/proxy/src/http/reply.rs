@@ -10,18 +10,19 @@ use super::head::names;
 use crate::access_log::{Flag, Flags};
 
 /// An answer of the proxy itself.
-#[derive(Debug)]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Reply {
     pub(crate) status: StatusCode,
     pub(crate) body: Bytes,
     /// Why it is given.
     pub(crate) details: Cow<'static, str>,
     pub(crate) flags: Flags,
-    headers: Vec<(HeaderName, HeaderValue)>,
+    /// What goes beside the headers that every answer of the proxy has.
+    pub(crate) headers: Vec<(HeaderName, HeaderValue)>,
     /// What gRPC is told, if it does not follow from the status.
-    grpc_status: Option<u32>,
+    pub(crate) grpc_status: Option<u32>,
     /// Whether the connection ends with it.
-    close: bool,
+    pub(crate) close: bool,
 }
 
 impl Reply {
@@ -62,11 +63,6 @@ impl Reply {
     }
 
     #[must_use]
-    pub(crate) fn grpc_status(self, grpc_status: Option<u32>) -> Reply {
-        Reply { grpc_status, ..self }
-    }
-
-    #[must_use]
     pub(crate) fn closing(self) -> Reply {
         Reply { close: true, ..self }
     }
@@ -77,7 +73,10 @@ impl Reply {
         let mut response = Response::new(());
         *response.status_mut() = status;
         let map = response.headers_mut();
-        map.extend(headers.into_iter().map(|(name, value)| (Some(name), value)));
+        // There may be several of a name, such as cookies.
+        for (name, value) in headers {
+            map.append(name, value);
+        }
         if close {
             map.insert(header::CONNECTION, HeaderValue::from_static("close"));
         }

@@ -146,14 +146,9 @@ fn finish_head(headers: &mut HeaderMap, exchange: &Exchange) {
     if let Some(found) = &exchange.found {
         found.changes().response(headers, |text| exchange.rendered(text, None));
     }
-    for changes in &exchange.authorized {
-        for (name, value) in &changes.response_set {
-            headers.insert(name, value.clone());
-        }
-        headers.extend(changes.response_add.iter().cloned());
-    }
-    if let Some((policy, origin)) = &exchange.cors {
-        policy.allow(origin, headers);
+    // A response passes the filters in the opposite order.
+    for filter in exchange.on_response.iter().rev() {
+        filter.apply(headers);
     }
     let connection = &exchange.connection;
     let config = &connection.manager.config;

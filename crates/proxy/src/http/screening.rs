@@ -1,85 +1,83 @@
 //! The filters of a connection manager, asked about a request one after the other.
 
-use std::rc::Rc;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use http::header;
+use http::StatusCode;
 use http::request::Parts;
 
 use super::authorization;
 use super::exchange::Exchange;
+use super::filter::cors::Cors;
 use super::filter::ext_authz::{self, Asked, Circumstances};
-use super::filter::{LocalReply, cors::Cors, fault, jwt_authn};
+use super::filter::{LocalFilter, OnResponse, fault, jwt_authn};
 use super::reply::Reply;
 use super::request;
-use crate::config::http::{
-    AuthzOverride, AuthzService, BodyLimit, ExtAuthz, Fault, HttpFilter, JwtAuthn, JwtOverride, NamedFilter, Override,
-};
-use crate::upstream::Establish;
+use crate::config::http::{AuthzOverride, BodyLimit, ExtAuthz, Fault, JwtAuthn, JwtOverride, NamedFilter, Override};
+use crate::metrics::{ExtAuthzStats, JwtAuthnStats};
 use crate::worker::Current;
 
-impl From<LocalReply> for Reply {
-    fn from(local: LocalReply) -> Reply {
-        let LocalReply { status, body, headers, grpc_status, flag, details } = local;
-        let reply = Reply::new(status, details).body(body).grpc_status(grpc_status);
-        let reply = headers.into_iter().fold(reply, |reply, (name, value)| reply.header(name, value));
-        match flag {
-            Some(flag) => reply.flag(flag),
-            None => reply,
-        }
-    }
-}
-
-/// Asks the filters, in order, until one answers in place of upstream.
+/// Asks the filters, in order, until one answers in place of upstream. The route is chosen again only where a filter is
+/// configured to want that, whatever it changes in the request.
 pub(super) async fn screen(exchange: &mut Exchange, parts: &mut Parts, current: &Current) -> Result<(), Reply> {
     let manager = exchange.connection.manager.clone();
-    for (position, named) in manager.config.filters.iter().enumerate() {
+    for (named, filter) in manager.config.filters.iter().zip(&manager.filters) {
         let found = exchange.found.clone();
         let change = found.as_ref().and_then(|found| found.override_of(&named.name));
         if is_disabled(named, change) {
             continue;
         }
-        match (&named.filter, change) {
-            (HttpFilter::Rbac(rbac), change) => {
+        match (filter, change) {
+            (LocalFilter::Rbac(rbac, stats), change) => {
                 let rules = match change {
                     Some(Override::Rbac(rules)) => rules.as_ref(),
                     _ => Some(rbac),
                 };
-                if let (Some(rules), Some(Some(stats))) = (rules, manager.rbac.get(position)) {
+                if let Some(rules) = rules {
                     authorization::ask(exchange, parts, rules, stats)?;
                 }
             }
-            (HttpFilter::Cors, Some(Override::Cors(policy))) => match policy.look_at(parts, fastrand::u64(..)) {
-                Cors::Nothing => {}
-                Cors::Call(origin) => exchange.cors = Some((policy.clone(), origin)),
-                Cors::Preflight(reply) => return Err(reply.into()),
-            },
-            (HttpFilter::Fault(config), change) => {
+            (LocalFilter::Cors(stats), Some(Override::Cors(policy))) => {
+                match policy.look_at(parts, fastrand::u64(..), stats) {
+                    Cors::Nothing => {}
+                    Cors::Call(origin) => exchange.on_response.push(OnResponse::Cors(policy.clone(), origin)),
+                    Cors::Preflight(reply) => return Err(reply),
+                }
+            }
+            (LocalFilter::Fault(config, stats), change) => {
                 let config: &Fault = match change {
                     Some(Override::Fault(other)) => other,
                     _ => config,
                 };
-                if let Some(suffering) = manager.suffering.get(position) {
-                    // What few requests meet is boxed, so that the others are small.
-                    Box::pin(fault::suffer(config, suffering, parts, &mut exchange.flags)).await?;
-                }
+                // What few requests meet is boxed, so that the others are small.
+                let suffers = Box::pin(fault::suffer(config, stats, parts, &mut exchange.flags)).await?;
+                exchange.suffers.extend(suffers);
             }
-            (HttpFilter::JwtAuthn(config), change) => {
+            (LocalFilter::JwtAuthn(config, stats), change) => {
                 let change = match change {
                     Some(Override::JwtAuthn(change)) => Some(&**change),
                     _ => None,
                 };
-                Box::pin(authenticate(exchange, parts, config, change, current)).await?;
+                let answer = Box::pin(authenticate(exchange, parts, (config, change, stats), current)).await;
+                if answer.is_ok() {
+                    stats.allowed.inc()
+                } else {
+                    stats.denied.inc()
+                }
+                if answer? {
+                    request::find(exchange, parts, current)?;
+                }
             }
-            (HttpFilter::ExtAuthz(config), change) => {
+            (LocalFilter::ExtAuthz(config, stats), change) => {
                 let change = match change {
                     Some(Override::ExtAuthz(change)) => Some(&**change),
                     _ => None,
                 };
-                Box::pin(authorize(exchange, parts, config, change, current)).await?;
+                if Box::pin(authorize(exchange, parts, (config, change, stats), current)).await? {
+                    request::find(exchange, parts, current)?;
+                }
             }
-            (HttpFilter::Cors | HttpFilter::GrpcStats, _) => {}
+            (LocalFilter::Cors(_) | LocalFilter::GrpcStats, _) => {}
         }
     }
     Ok(())
@@ -93,33 +91,36 @@ fn is_disabled(named: &NamedFilter, change: Option<&Override>) -> bool {
     }
 }
 
+/// Returns whether the route is to be chosen again.
 async fn authenticate(
     exchange: &mut Exchange,
     parts: &mut Parts,
-    config: &JwtAuthn,
-    change: Option<&JwtOverride>,
+    (config, change, stats): (&JwtAuthn, Option<&JwtOverride>, &JwtAuthnStats),
     current: &Current,
-) -> Result<(), Reply> {
-    let worker = exchange.connection.worker.clone();
-    let Some(requirement) = config.requirement(&exchange.asked(parts), change)? else { return Ok(()) };
-    let cluster = |name: &Arc<str>| current.cluster(&worker, name);
-    let asked = jwt_authn::ask(config, requirement, parts, &mut exchange.metadata, (&worker.keys, cluster));
-    if asked.await? {
-        request::find(exchange, parts, current)?;
+) -> Result<bool, Reply> {
+    if config.bypasses(parts) {
+        stats.cors_preflight_bypassed.inc();
+        return Ok(false);
     }
-    Ok(())
+    let worker = exchange.connection.worker.clone();
+    let Some(requirement) = config.requirement(&exchange.asked(parts), change)? else { return Ok(false) };
+    let cluster = |name: &Arc<str>| current.cluster(&worker, name);
+    jwt_authn::ask(config, requirement, parts, &mut exchange.metadata, stats, (&worker.keys, cluster)).await
 }
 
+/// Returns whether the route is to be chosen again.
 async fn authorize(
     exchange: &mut Exchange,
     parts: &mut Parts,
-    config: &ExtAuthz,
-    change: Option<&AuthzOverride>,
+    (config, change, stats): (&ExtAuthz, Option<&AuthzOverride>, &ExtAuthzStats),
     current: &Current,
-) -> Result<(), Reply> {
+) -> Result<bool, Reply> {
     let body = match config.asks(change, &exchange.metadata, fastrand::u64(..)) {
-        Asked::No => return Ok(()),
-        Asked::Refused(reply) => return Err(reply.into()),
+        Asked::No => return Ok(false),
+        Asked::Disabled(reply) => {
+            stats.disabled.inc();
+            return reply.map_or(Ok(false), Err);
+        }
         Asked::Yes { body } => body,
     };
     let body = match config.body.as_ref().filter(|_| body) {
@@ -137,20 +138,15 @@ async fn authorize(
         body: body.as_deref(),
         metadata: &exchange.metadata,
     };
-    let name = match &config.service {
-        AuthzService::Http(service) => &service.cluster,
-        AuthzService::Grpc(service) => &service.cluster,
-    };
-    let cluster: Option<Rc<Establish>> = current.cluster(&connection.worker, name);
-    let (changes, again) = ext_authz::ask(config, change, parts, &circumstances, cluster).await?;
+    let cluster = current.cluster(&connection.worker, config.cluster());
+    let (changes, again) = ext_authz::ask(config, change, parts, &circumstances, cluster, stats).await?;
     if !changes.facts.fields.is_empty() {
-        exchange.metadata.add(ext_authz::NAME, changes.facts.clone());
+        exchange.metadata.add(ext_authz::NAME, changes.facts);
     }
-    exchange.authorized.push(changes);
-    if again {
-        request::find(exchange, parts, current)?;
+    if !changes.response.is_empty() {
+        exchange.on_response.push(OnResponse::Change(changes.response));
     }
-    Ok(())
+    Ok(again)
 }
 
 /// Reads the beginning of a body to tell it; upstream gets it, too.
@@ -159,8 +155,8 @@ async fn read_body(exchange: &mut Exchange, limit: &BodyLimit) -> Result<Option<
     let Some(upload) = exchange.upload(Some(most)) else { return Ok(None) };
     let (read, whole) = upload.beginning(most).await;
     if !whole && !limit.partial {
-        let reply = Reply::new(http::StatusCode::PAYLOAD_TOO_LARGE, "request_payload_too_large");
-        return Err(reply.standard_body().header(header::CONNECTION, header::HeaderValue::from_static("close")));
+        let reply = Reply::new(StatusCode::PAYLOAD_TOO_LARGE, "request_payload_too_large");
+        return Err(reply.standard_body().closing());
     }
     Ok(Some(read))
 }

@@ -306,6 +306,62 @@ stats! {
 }
 
 stats! {
+    /// Of filters that inject faults, after `http.<prefix>.`.
+    FaultStats {
+        /// Requests that were delayed.
+        delays_injected: Counter "fault.delays_injected",
+        /// Requests that were aborted.
+        aborts_injected: Counter "fault.aborts_injected",
+        /// Requests that were spared because enough others suffered.
+        faults_overflow: Counter "fault.faults_overflow",
+        /// Requests that suffer.
+        active_faults: Gauge "fault.active_faults",
+    }
+}
+
+stats! {
+    /// Of filters that answer for calls from other origins, after `http.<prefix>.`.
+    CorsStats {
+        /// Requests of origins that may call.
+        origin_valid: Counter "cors.origin_valid",
+        /// Requests of origins that may not.
+        origin_invalid: Counter "cors.origin_invalid",
+    }
+}
+
+stats! {
+    /// Of filters that authenticate requests by tokens, after `http.<prefix>.jwt_authn.`.
+    JwtAuthnStats {
+        /// Requests that had what they must have.
+        allowed: Counter "allowed",
+        /// Requests that had not.
+        denied: Counter "denied",
+        /// CORS preflights that were not looked at.
+        cors_preflight_bypassed: Counter "cors_preflight_bypassed",
+        /// Times that keys were fetched.
+        jwks_fetch_success: Counter "jwks_fetch_success",
+        /// Times that they could not be.
+        jwks_fetch_failed: Counter "jwks_fetch_failed",
+    }
+}
+
+stats! {
+    /// Of filters that ask somebody else, after `http.<prefix>.ext_authz.`.
+    ExtAuthzStats {
+        /// Requests that were allowed.
+        ok: Counter "ok",
+        /// Requests that were denied.
+        denied: Counter "denied",
+        /// Requests about which nothing was answered.
+        error: Counter "error",
+        /// Those of them that went on all the same.
+        failure_mode_allowed: Counter "failure_mode_allowed",
+        /// Requests about which nobody was asked, by configuration of the filter.
+        disabled: Counter "disabled",
+    }
+}
+
+stats! {
     /// Of RBAC filters, after `<prefix>rbac.`.
     RbacStats {
         /// Connections that were allowed.

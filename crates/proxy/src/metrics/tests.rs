@@ -1,8 +1,8 @@
 use std::sync::Arc;
 
 use super::{
-    Kind, Metrics, Reporter, Sample, Scope, Security, Service, TcpLabels, Workload, collect, envoy_text,
-    prometheus_text,
+    HttpFilterName, Kind, Metrics, Reporter, Sample, Scope, Security, Service, TcpLabels, Workload, collect,
+    envoy_text, prometheus_text,
 };
 use crate::access_log::Flags;
 
@@ -37,6 +37,12 @@ fn workers() -> Vec<Arc<Metrics>> {
     workers[0].listeners.of(&"[::]:15006".into()).cx_active.inc();
     workers[1].listeners.of(&"[::]:15006".into()).cx_active.dec();
     workers[1].rbac.of(&"tcp.".into()).denied.inc();
+    workers[0].faults.of(&"web".into()).aborts_injected.inc();
+    for prefix in ["", "own"] {
+        let filter = HttpFilterName { manager: "web".into(), prefix: prefix.into() };
+        workers[0].jwt_authn.of(&filter).allowed.inc();
+        workers[1].ext_authz.of(&filter).ok.inc();
+    }
     workers
 }
 
@@ -50,6 +56,11 @@ fn a_scrape_adds_up_the_workers() {
         "# TYPE envoy_listener_downstream_cx_active gauge",
         "envoy_listener_downstream_cx_active{envoy_listener_address=\"[::]:15006\"} 0",
         "envoy_tcp_rbac_denied{} 1",
+        "envoy_http_fault_aborts_injected{envoy_http_conn_manager_prefix=\"web\"} 1",
+        "envoy_http_jwt_authn_allowed{envoy_http_conn_manager_prefix=\"web\"} 1",
+        "envoy_http_jwt_authn_own_allowed{envoy_http_conn_manager_prefix=\"web\"} 1",
+        "envoy_http_ext_authz_ok{envoy_http_conn_manager_prefix=\"web\"} 1",
+        "envoy_http_ext_authz_ok{envoy_ext_authz_prefix=\"own\",envoy_http_conn_manager_prefix=\"web\"} 1",
     ] {
         assert!(text.lines().any(|l| l == line), "{line}\n{text}");
     }
@@ -80,6 +91,15 @@ fn envoys_text_has_a_sorted_line_for_each_number() {
     assert!(text.contains("cluster.outbound|9000||tcp-echo.upstream_cx_total: 2\n"));
     assert!(text.contains("listener.[__]_15006.downstream_cx_active: 0\n"));
     assert!(text.contains("\ntcp.rbac.denied: 1\n"), "{text}");
+    for line in [
+        "http.web.fault.aborts_injected: 1",
+        "http.web.jwt_authn.allowed: 1",
+        "http.web.jwt_authn.own.allowed: 1",
+        "http.web.ext_authz.ok: 1",
+        "http.web.ext_authz.own.ok: 1",
+    ] {
+        assert!(text.lines().any(|l| l == line), "{line}\n{text}");
+    }
     assert!(text.lines().is_sorted());
 }
 

@@ -3,7 +3,10 @@
 use std::fmt::Write;
 use std::sync::Arc;
 
-use super::{Kind, Sample, Scope};
+use super::{HttpFilterName, Kind, Sample, Scope};
+
+/// The label that names a connection manager.
+const MANAGER: &str = "envoy_http_conn_manager_prefix";
 
 /// The exposition in Prometheus' text format: by metric, each with its type.
 pub fn prometheus_text(samples: &[Sample]) -> String {
@@ -44,6 +47,13 @@ impl Sample {
     }
 }
 
+impl HttpFilterName {
+    /// What goes before the names of a filter's numbers.
+    fn beginning(&self) -> String {
+        if self.prefix.is_empty() { String::new() } else { format!("{}.", self.prefix) }
+    }
+}
+
 fn prometheus_name(scope: &Scope, name: &str) -> String {
     let name = match scope {
         Scope::Server => format!("envoy_{name}"),
@@ -51,6 +61,8 @@ fn prometheus_name(scope: &Scope, name: &str) -> String {
         Scope::Cluster(_) => format!("envoy_cluster_{name}"),
         Scope::Tcp(_) => format!("envoy_tcp_{name}"),
         Scope::Http(_) => format!("envoy_http_{name}"),
+        Scope::JwtAuthn(filter) => format!("envoy_http_jwt_authn_{}{name}", filter.beginning()),
+        Scope::ExtAuthz(_) => format!("envoy_http_ext_authz_{name}"),
         Scope::Rbac(prefix) => format!("envoy_{prefix}rbac_{name}"),
         Scope::Istio(_) => name.to_owned(),
     };
@@ -64,7 +76,12 @@ fn prometheus_labels(scope: &Scope) -> String {
         Scope::Listener(address) => one("envoy_listener_address", address),
         Scope::Cluster(name) => one("envoy_cluster_name", name),
         Scope::Tcp(prefix) => one("envoy_tcp_prefix", prefix),
-        Scope::Http(prefix) => one("envoy_http_conn_manager_prefix", prefix),
+        Scope::Http(prefix) => one(MANAGER, prefix),
+        Scope::JwtAuthn(filter) => one(MANAGER, &filter.manager),
+        Scope::ExtAuthz(HttpFilterName { manager, prefix }) if prefix.is_empty() => one(MANAGER, manager),
+        Scope::ExtAuthz(HttpFilterName { manager, prefix }) => {
+            format!("{},{}", one("envoy_ext_authz_prefix", prefix), one(MANAGER, manager))
+        }
         Scope::Istio(labels) => {
             let mut text = String::new();
             labels.visit(&mut |name, value| {
@@ -89,6 +106,12 @@ fn envoy_name(scope: &Scope, name: &str) -> String {
         Scope::Cluster(cluster) => format!("cluster.{}.{name}", subject(cluster)),
         Scope::Tcp(prefix) => format!("tcp.{}.{name}", subject(prefix)),
         Scope::Http(prefix) => format!("http.{}.{name}", subject(prefix)),
+        Scope::JwtAuthn(filter) => {
+            format!("http.{}.jwt_authn.{}{name}", subject(&filter.manager), filter.beginning().replace(':', "_"))
+        }
+        Scope::ExtAuthz(filter) => {
+            format!("http.{}.ext_authz.{}{name}", subject(&filter.manager), filter.beginning().replace(':', "_"))
+        }
         Scope::Rbac(prefix) => format!("{}rbac.{name}", subject(prefix)),
         Scope::Istio(labels) => {
             let mut text = format!("istiocustom.{name}");

@@ -55,6 +55,13 @@ pub enum Append {
     OverwriteIfPresent,
 }
 
+impl HeaderAddition {
+    /// A header that is the same for every request.
+    pub fn fixed(name: HeaderName, value: HeaderValue, append: Append) -> HeaderAddition {
+        HeaderAddition { name, value: HeaderText::Fixed(value), append, keep_empty: true }
+    }
+}
+
 impl HeaderMutations {
     /// Whether nothing is changed.
     pub fn is_empty(&self) -> bool {

@@ -37,12 +37,12 @@ impl Plane {
 }
 
 /// A virtual host for everything, with these routes.
-fn any(routes: &str) -> String {
+pub(super) fn any(routes: &str) -> String {
     format!("{{name: any, domains: [\"*\"], routes: [{routes}]}}")
 }
 
 /// A route of everything to a cluster.
-fn to(cluster: &str) -> String {
+pub(super) fn to(cluster: &str) -> String {
     any(&format!("{{name: default, match: {{prefix: /}}, route: {{cluster: {cluster}}}}}"))
 }
 
@@ -117,7 +117,7 @@ pub(super) fn ok(body: &str) -> String {
 }
 
 /// A server that answers with the request that it got.
-fn mirror() -> SocketAddr {
+pub(super) fn mirror() -> SocketAddr {
     web(|request| {
         let mut text = format!("{}\n", request.start);
         for (name, value) in &request.headers {
@@ -271,7 +271,7 @@ fn requests_of_one_connection_share_one_to_upstream_until_it_closes() {
 }
 
 /// The filters of a connection manager, without the router that ends them.
-fn filters(list: &str) -> String {
+pub(super) fn filters(list: &str) -> String {
     format!(
         "http_filters: [{list}, {{name: router, typed_config: {{\"@type\": \
          type.googleapis.com/envoy.extensions.filters.http.router.v3.Router}}}}]"

@@ -3,8 +3,9 @@
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 
-use super::LocalReply;
 use crate::config::http::CorsPolicy;
+use crate::http::reply::Reply;
+use crate::metrics::CorsStats;
 
 /// Where browsers ask for, and get, access to private networks.
 const PRIVATE_NETWORK: (&str, &str) =
@@ -18,19 +19,28 @@ pub(crate) enum Cors {
     /// A call of this origin, which is allowed; the answer [says so](CorsPolicy::allow).
     Call(HeaderValue),
     /// A question before a call, with its answer.
-    Preflight(LocalReply),
+    Preflight(Reply),
 }
 
 impl CorsPolicy {
-    /// What a request is. `random` decides whether the policy applies.
-    pub(crate) fn look_at(&self, parts: &Parts, random: u64) -> Cors {
-        if !self.enabled.includes(random) {
+    /// What a request is. `random` decides whether the policy applies, or whether at least is counted what it would say.
+    pub(crate) fn look_at(&self, parts: &Parts, random: u64, stats: &CorsStats) -> Cors {
+        let enabled = self.enabled.includes(random);
+        if !enabled && !self.shadow.is_some_and(|shadow| shadow.includes(random)) {
             return Cors::Nothing;
         }
         let Some(origin) = parts.headers.get(header::ORIGIN).filter(|origin| !origin.is_empty()) else {
             return Cors::Nothing;
         };
         let allowed = self.allows(origin);
+        if allowed {
+            stats.origin_valid.inc()
+        } else {
+            stats.origin_invalid.inc()
+        }
+        if !enabled {
+            return Cors::Nothing;
+        }
         let asked = parts.headers.get(header::ACCESS_CONTROL_REQUEST_METHOD).is_some_and(|m| !m.is_empty());
         match (parts.method == Method::OPTIONS && asked, allowed) {
             (true, allowed) if allowed || !self.forward_other_preflights => {
@@ -59,8 +69,8 @@ impl CorsPolicy {
     }
 
     /// The answer to a question. Without the permission it has everything else, as in Envoy.
-    fn permission(&self, parts: &Parts, origin: &HeaderValue, allowed: bool) -> LocalReply {
-        let mut reply = LocalReply::new(StatusCode::OK, "", "cors_response");
+    fn permission(&self, parts: &Parts, origin: &HeaderValue, allowed: bool) -> Reply {
+        let mut reply = Reply::new(StatusCode::OK, "cors_response");
         let asked = |name: HeaderName| parts.headers.get(name).cloned().unwrap_or(HeaderValue::from_static(""));
         // A star stands for whatever is asked for, because browsers do not know it beside credentials.
         let granted = |value: &Option<HeaderValue>, name: HeaderName| {

@@ -5,6 +5,7 @@
 
 mod grpc;
 mod http_service;
+mod query;
 #[cfg(test)]
 mod tests;
 
@@ -18,12 +19,13 @@ use http::{HeaderName, HeaderValue, Request, Response, StatusCode};
 use hyper::body::Bytes;
 use prost_types::Struct;
 
-use super::LocalReply;
 use super::call::call;
 use crate::access_log::Flag;
 use crate::config::StringMatch;
-use crate::config::http::{AuthzOverride, AuthzService, ExtAuthz};
+use crate::config::http::{AuthzOverride, AuthzService, ExtAuthz, HeaderMutations};
 use crate::dynamic_metadata::DynamicMetadata;
+use crate::http::reply::Reply;
+use crate::metrics::ExtAuthzStats;
 use crate::upstream::Establish;
 
 /// Under which name the filter notes what it learns.
@@ -49,10 +51,10 @@ pub(crate) struct Circumstances<'a> {
 pub(crate) enum Asked {
     /// Somebody is; the body is told, too, if that is said.
     Yes { body: bool },
-    /// Nobody is; it goes on.
+    /// Nobody is, as its route says; it goes on.
     No,
-    /// Nobody is; it is refused.
-    Refused(LocalReply),
+    /// Nobody is, as the filter says; it goes on, or gets this answer.
+    Disabled(Option<Reply>),
 }
 
 /// What was decided about a request.
@@ -61,17 +63,22 @@ pub(crate) enum Decision {
     /// It goes on, changed.
     Allowed(Box<Changes>),
     /// It does not.
-    Denied(LocalReply),
+    Denied(Reply),
+    /// Nothing was; it does not, unless that is allowed.
+    Failed(Reply),
 }
 
 /// What is changed in a request that goes on, and in its answer.
 #[derive(Debug, Default)]
 pub(crate) struct Changes {
     pub(crate) set: Vec<(HeaderName, HeaderValue)>,
+    /// What goes on with a header that is there already.
     pub(crate) append: Vec<(HeaderName, HeaderValue)>,
     pub(crate) remove: Vec<HeaderName>,
-    pub(crate) response_add: Vec<(HeaderName, HeaderValue)>,
-    pub(crate) response_set: Vec<(HeaderName, HeaderValue)>,
+    /// Parameters of the query.
+    pub(crate) query_set: Vec<(String, String)>,
+    pub(crate) query_remove: Vec<String>,
+    pub(crate) response: HeaderMutations,
     /// What filters that follow may ask for, under the name of this filter.
     pub(crate) facts: Struct,
 }
@@ -84,7 +91,8 @@ pub(crate) async fn ask(
     parts: &mut Parts,
     circumstances: &Circumstances<'_>,
     cluster: Option<Rc<Establish>>,
-) -> Result<(Changes, bool), LocalReply> {
+    stats: &ExtAuthzStats,
+) -> Result<(Changes, bool), Reply> {
     let within = match &config.service {
         AuthzService::Http(service) => service.timeout,
         AuthzService::Grpc(service) => service.timeout,
@@ -93,11 +101,26 @@ pub(crate) async fn ask(
         (Ok(question), Some(cluster)) => call(&cluster, question, within).await,
         (Ok(_) | Err(_), _) => None,
     };
-    match answer.map_or_else(|| config.without_answer(), |answer| config.decision(answer)) {
-        Decision::Denied(reply) => Err(reply),
+    match answer.map_or_else(|| Decision::Failed(config.failure()), |answer| config.decision(answer)) {
+        Decision::Denied(reply) => {
+            stats.denied.inc();
+            Err(reply)
+        }
         Decision::Allowed(changes) => {
+            stats.ok.inc();
             let changed = changes.apply(parts);
             Ok((*changes, changed && config.clear_route_cache))
+        }
+        Decision::Failed(reply) => {
+            stats.error.inc();
+            if !config.failure_mode_allow {
+                return Err(reply);
+            }
+            stats.failure_mode_allowed.inc();
+            if config.failure_mode_header {
+                parts.headers.append("x-envoy-auth-failure-mode-allowed", HeaderValue::from_static("true"));
+            }
+            Ok((Changes::default(), false))
         }
     }
 }
@@ -113,8 +136,7 @@ impl ExtAuthz {
         let enabled = self.enabled.includes(random) && self.enabled_metadata.as_ref().is_none_or(|m| m.holds(known));
         match (enabled, self.deny_at_disable) {
             (true, _) => Asked::Yes { body: self.body.is_some() && !without_body },
-            (false, false) => Asked::No,
-            (false, true) => Asked::Refused(self.failure()),
+            (false, refused) => Asked::Disabled(refused.then(|| self.failure())),
         }
     }
 
@@ -140,24 +162,14 @@ impl ExtAuthz {
     pub(crate) fn decision(&self, answer: Response<Bytes>) -> Decision {
         let decision = match &self.service {
             AuthzService::Http(service) => http_service::decision(service, answer),
-            AuthzService::Grpc(_) => grpc::decision(answer),
+            AuthzService::Grpc(_) => grpc::decision(self, answer),
         };
-        decision.unwrap_or_else(|| self.without_answer())
+        decision.unwrap_or_else(|| Decision::Failed(self.failure()))
     }
 
-    /// What is decided when there is no answer.
-    pub(crate) fn without_answer(&self) -> Decision {
-        if !self.failure_mode_allow {
-            return Decision::Denied(self.failure());
-        }
-        let name = HeaderName::from_static("x-envoy-auth-failure-mode-allowed");
-        let told = self.failure_mode_header.then(|| (name, HeaderValue::from_static("true")));
-        Decision::Allowed(Box::new(Changes { set: told.into_iter().collect(), ..Changes::default() }))
-    }
-
-    fn failure(&self) -> LocalReply {
-        let reply = LocalReply::new(self.status_on_error, "", "ext_authz_error");
-        LocalReply { flag: Some(Flag::UnauthorizedExternalService), ..reply }
+    /// The answer to a request about which nothing was decided.
+    fn failure(&self) -> Reply {
+        Reply::new(self.status_on_error, "ext_authz_error").flag(Flag::UnauthorizedExternalService)
     }
 
     /// Whether a header of the request is told.
@@ -173,19 +185,28 @@ impl Changes {
         for (name, value) in &self.set {
             parts.headers.insert(name, value.clone());
         }
-        for (name, value) in &self.append {
-            parts.headers.append(name, value.clone());
+        for (name, more) in &self.append {
+            // Envoy appends only to what is there.
+            if let Some(value) = parts.headers.get_mut(name)
+                && let Ok(joined) = HeaderValue::from_bytes(&[value.as_bytes(), b",", more.as_bytes()].concat())
+            {
+                *value = joined;
+            }
         }
         // Without its host a request would be malformed.
         for name in self.remove.iter().filter(|name| **name != http::header::HOST) {
             while parts.headers.remove(name).is_some() {}
         }
-        !(self.set.is_empty() && self.append.is_empty() && self.remove.is_empty())
+        let query = !(self.query_set.is_empty() && self.query_remove.is_empty());
+        if query {
+            query::change(parts, &self.query_set, &self.query_remove);
+        }
+        query || !(self.set.is_empty() && self.append.is_empty() && self.remove.is_empty())
     }
 }
 
 /// A refusal.
-fn denied(status: StatusCode, body: String, headers: Vec<(HeaderName, HeaderValue)>) -> Decision {
-    let reply = LocalReply::new(status, body, "ext_authz_denied");
-    Decision::Denied(LocalReply { headers, flag: Some(Flag::UnauthorizedExternalService), ..reply })
+fn denied(status: StatusCode, body: Bytes, headers: Vec<(HeaderName, HeaderValue)>) -> Decision {
+    let reply = Reply::new(status, "ext_authz_denied").body(body).flag(Flag::UnauthorizedExternalService);
+    Decision::Denied(Reply { headers, ..reply })
 }

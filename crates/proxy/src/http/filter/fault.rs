@@ -1,16 +1,16 @@
 //! Injects faults: delays, and answers that upstream did not give.
 
-use std::cell::Cell;
-use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::request::Parts;
 use http::{HeaderMap, StatusCode};
 
-use super::LocalReply;
 use crate::access_log::{Flag, Flags};
 use crate::config::Fraction;
 use crate::config::http::{Abort, Fault, FaultOf, Stated};
+use crate::http::reply::Reply;
+use crate::metrics::FaultStats;
 
 /// Where a request says how long it wants to be delayed, in milliseconds, and how often, in the denominator that the
 /// configuration has.
@@ -27,28 +27,25 @@ pub(crate) struct Injection {
     pub(crate) abort: Option<Abort>,
 }
 
-/// The requests of a filter that suffer now, in one worker.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Suffering(Rc<Cell<u32>>);
-
-/// One of them.
+/// Counts a request among those that suffer, for as long as it is there.
 #[derive(Debug)]
-pub(crate) struct Suffers(Rc<Cell<u32>>);
+pub(crate) struct Suffers(Arc<FaultStats>);
 
-impl Suffering {
-    /// Counts another one, unless there are as many as allowed.
-    pub(crate) fn another(&self, most: Option<u32>) -> Option<Suffers> {
-        if most.is_some_and(|most| self.0.get() >= most) {
+impl Suffers {
+    /// Counts another one, unless as many as allowed suffer in this worker.
+    fn new(stats: &Arc<FaultStats>, most: Option<u32>) -> Option<Suffers> {
+        if most.is_some_and(|most| stats.active_faults.get() >= most.into()) {
+            stats.faults_overflow.inc();
             return None;
         }
-        self.0.set(self.0.get() + 1);
-        Some(Suffers(self.0.clone()))
+        stats.active_faults.inc();
+        Some(Suffers(stats.clone()))
     }
 }
 
 impl Drop for Suffers {
     fn drop(&mut self) {
-        self.0.set(self.0.get().saturating_sub(1));
+        self.0.active_faults.dec();
     }
 }
 
@@ -58,13 +55,13 @@ impl Injection {
     }
 
     /// The answer, if there is one to be given.
-    pub(crate) fn reply(&self) -> Option<LocalReply> {
+    pub(crate) fn reply(&self) -> Option<Reply> {
         let (status, grpc_status) = match self.abort? {
             Abort::Http(status) => (status, None),
             Abort::Grpc(status) => (StatusCode::OK, Some(status)),
         };
-        let reply = LocalReply::new(status, "fault filter abort", "fault_filter_abort");
-        Some(LocalReply { grpc_status, flag: Some(Flag::FaultInjected), ..reply })
+        let reply = Reply::new(status, "fault_filter_abort").body("fault filter abort").flag(Flag::FaultInjected);
+        Some(Reply { grpc_status, ..reply })
     }
 }
 
@@ -88,23 +85,30 @@ impl Fault {
     }
 }
 
-/// Lets a request suffer what a filter has for it.
+/// Lets a request suffer what a filter has for it. One that goes on is counted until it ends.
 pub(crate) async fn suffer(
     config: &Fault,
-    suffering: &Suffering,
+    stats: &Arc<FaultStats>,
     parts: &Parts,
     flags: &mut Flags,
-) -> Result<(), LocalReply> {
+) -> Result<Option<Suffers>, Reply> {
     let injection = config.inject(parts, || fastrand::u64(..));
     if injection.is_empty() {
-        return Ok(());
+        return Ok(None);
     }
-    let Some(_suffers) = suffering.another(config.most) else { return Ok(()) };
+    let Some(suffers) = Suffers::new(stats, config.most) else { return Ok(None) };
     if let Some(delay) = injection.delay {
+        stats.delays_injected.inc();
         flags.set(Flag::DelayInjected);
         tokio::time::sleep(delay).await;
     }
-    injection.reply().map_or(Ok(()), Err)
+    match injection.reply() {
+        Some(reply) => {
+            stats.aborts_injected.inc();
+            Err(reply)
+        }
+        None => Ok(Some(suffers)),
+    }
 }
 
 /// The fault, if it is one for this request.

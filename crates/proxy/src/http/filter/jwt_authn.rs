@@ -21,9 +21,10 @@ use prost_types::value::Kind;
 use prost_types::{ListValue, Struct};
 use serde_json::{Map, Value};
 
-use super::LocalReply;
 use crate::config::http::{Jwks, JwksSource, JwtAuthn, JwtOverride, JwtProvider, JwtRequirement};
 use crate::dynamic_metadata::DynamicMetadata;
+use crate::http::reply::Reply;
+use crate::metrics::JwtAuthnStats;
 use crate::routing;
 use crate::upstream::Establish;
 pub(crate) use keys::KeyStore;
@@ -51,11 +52,12 @@ pub(crate) async fn ask(
     requirement: &JwtRequirement,
     parts: &mut Parts,
     metadata: &mut DynamicMetadata,
+    stats: &JwtAuthnStats,
     (store, cluster): (&KeyStore, impl Fn(&Arc<str>) -> Option<Rc<Establish>>),
-) -> Result<bool, LocalReply> {
+) -> Result<bool, Reply> {
     for provider in config.wanted(requirement, parts) {
         if let JwksSource::Remote(remote) = &provider.keys {
-            store.fetch(remote, cluster(&remote.cluster)).await;
+            store.fetch(remote, cluster(&remote.cluster), stats).await;
         }
     }
     let keys = |provider: &JwtProvider| match &provider.keys {
@@ -75,15 +77,17 @@ pub(crate) async fn ask(
 pub(crate) type Keys<'a> = &'a dyn Fn(&JwtProvider) -> Option<Arc<Jwks>>;
 
 impl JwtAuthn {
+    /// Whether a request is a question of a browser, which has no token with it, and goes on.
+    pub(crate) fn bypasses(&self, parts: &Parts) -> bool {
+        self.bypass_cors_preflight && is_preflight(parts)
+    }
+
     /// What a request must have; `None` is nothing. The rules are asked only if its route does not say otherwise.
     pub(crate) fn requirement<'c>(
         &'c self,
         request: &routing::Request<'_>,
         change: Option<&JwtOverride>,
-    ) -> Result<Option<&'c JwtRequirement>, LocalReply> {
-        if self.bypass_cors_preflight && is_preflight(request.parts) {
-            return Ok(None);
-        }
+    ) -> Result<Option<&'c JwtRequirement>, Reply> {
         match change {
             Some(JwtOverride::Disabled) => Ok(None),
             Some(JwtOverride::Named(name)) => match self.named.get(name) {
@@ -94,10 +98,10 @@ impl JwtAuthn {
         }
     }
 
-    fn unknown(&self, name: &str) -> LocalReply {
+    fn unknown(&self, name: &str) -> Reply {
         let reason = format!("Wrong requirement_name: {name}. It should be one of [{}]", self.names());
         let body = if self.strip_failure { String::new() } else { format!("Failed JWT authentication: {reason}") };
-        LocalReply::new(StatusCode::FORBIDDEN, body, details(&reason))
+        Reply::new(StatusCode::FORBIDDEN, details(&reason)).body(body)
     }
 
     fn names(&self) -> String {
@@ -137,14 +141,14 @@ impl JwtAuthn {
         parts: &mut Parts,
         now: Duration,
         keys: Keys<'_>,
-    ) -> (Authenticated, Result<(), LocalReply>) {
+    ) -> (Authenticated, Result<(), Reply>) {
         let realm = realm(parts);
         let mut check = Check { config: self, parts, now, keys, learnt: Authenticated::default() };
         let result = check.fulfils(requirement);
         (check.learnt, result.map_err(|problem| self.refusal(problem, &realm)))
     }
 
-    fn refusal(&self, problem: Problem, realm: &str) -> LocalReply {
+    fn refusal(&self, problem: Problem, realm: &str) -> Reply {
         let status = match problem {
             Problem::AudienceNotAllowed => StatusCode::FORBIDDEN,
             _ => StatusCode::UNAUTHORIZED,
@@ -152,13 +156,13 @@ impl JwtAuthn {
         let text = problem.to_string();
         let details = details(&text);
         if self.strip_failure {
-            return LocalReply::new(status, String::new(), details);
+            return Reply::new(status, details);
         }
         let error = if problem == Problem::Missing { "" } else { ", error=\"invalid_token\"" };
         let challenge = HeaderValue::from_str(&format!("Bearer realm=\"{realm}\"{error}"));
-        let reply = LocalReply::new(status, text, details);
+        let reply = Reply::new(status, details).body(text);
         match challenge {
-            Ok(challenge) => reply.with(header::WWW_AUTHENTICATE, challenge),
+            Ok(challenge) => reply.header(header::WWW_AUTHENTICATE, challenge),
             Err(_) => reply,
         }
     }

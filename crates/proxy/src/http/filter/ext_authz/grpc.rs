@@ -10,6 +10,7 @@ use envoy::envoy::config::core::v3::socket_address::PortSpecifier;
 use envoy::envoy::service::auth::v3 as wire;
 use envoy::envoy::service::auth::v3::attribute_context::{HttpRequest, Peer, Request as AboutRequest};
 use envoy::envoy::service::auth::v3::check_response::HttpResponse;
+use envoy::envoy::r#type::v3::HttpStatus;
 use http::request::Parts;
 use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version, header};
 use hyper::body::Bytes;
@@ -17,7 +18,8 @@ use prost::Message;
 use prost_types::Struct;
 
 use super::{Changes, Circumstances, Decision, denied};
-use crate::config::http::{BodyLimit, ExtAuthz, GrpcAuthz};
+use crate::config::http::{Append, BodyLimit, ExtAuthz, GrpcAuthz, HeaderAddition, HeaderMutations};
+use crate::http::reply::Reply;
 use crate::routing;
 
 const METHOD: &str = "/envoy.service.auth.v3.Authorization/Check";
@@ -132,7 +134,7 @@ fn protocol(version: Version) -> &'static str {
 }
 
 /// What an answer says; `None` if nothing.
-pub(super) fn decision(answer: Response<Bytes>) -> Option<Decision> {
+pub(super) fn decision(filter: &ExtAuthz, answer: Response<Bytes>) -> Option<Decision> {
     let (head, body) = answer.into_parts();
     let failed = head.headers.get("grpc-status").is_none_or(|status| status != "0");
     if head.status != StatusCode::OK || failed || body.first() != Some(&0) {
@@ -144,44 +146,77 @@ pub(super) fn decision(answer: Response<Bytes>) -> Option<Decision> {
     match http_response {
         Some(HttpResponse::OkResponse(ok)) if allowed => Some(permission(ok, dynamic_metadata)),
         _ if allowed => Some(permission(wire::OkHttpResponse::default(), dynamic_metadata)),
-        Some(HttpResponse::DeniedResponse(denied) | HttpResponse::ErrorResponse(denied)) => Some(refusal(denied)),
-        _ => Some(denied(StatusCode::FORBIDDEN, String::new(), Vec::new())),
+        Some(HttpResponse::DeniedResponse(answer)) => Some(refusal(answer)),
+        Some(HttpResponse::ErrorResponse(answer)) => Some(failure(filter, answer)),
+        _ => Some(denied(StatusCode::FORBIDDEN, Bytes::new(), Vec::new())),
     }
 }
 
-#[expect(deprecated, reason = "services still write metadata where it was before")]
+#[expect(deprecated, reason = "services still say things as they were said before")]
 fn permission(answer: wire::OkHttpResponse, metadata: Option<Struct>) -> Decision {
-    // Parameters of the query are not changed: no service of Istio's asks for it.
-    let wire::OkHttpResponse { headers, headers_to_remove, dynamic_metadata, response_headers_to_add, .. } = answer;
+    let wire::OkHttpResponse {
+        headers,
+        headers_to_remove,
+        dynamic_metadata,
+        response_headers_to_add,
+        query_parameters_to_set,
+        query_parameters_to_remove,
+    } = answer;
+    let response = response_headers_to_add.into_iter().filter_map(|option| {
+        let append = append_of(&option);
+        let (name, value) = header_of(option)?;
+        Some(HeaderAddition::fixed(name, value, append))
+    });
     let mut changes = Changes {
         remove: headers_to_remove.iter().filter_map(|name| name.parse().ok()).collect(),
-        facts: metadata.or(dynamic_metadata).unwrap_or_default(),
+        query_set: query_parameters_to_set.into_iter().map(|p| (p.key, p.value)).collect(),
+        query_remove: query_parameters_to_remove,
+        response: HeaderMutations { remove: Box::default(), add: response.collect() },
+        facts: dynamic_metadata.or(metadata).unwrap_or_default(),
         ..Changes::default()
     };
-    for (name, value, append) in headers.into_iter().filter_map(option) {
-        if append { &mut changes.append } else { &mut changes.set }.push((name, value));
-    }
-    for (name, value, append) in response_headers_to_add.into_iter().filter_map(option) {
-        if append { &mut changes.response_add } else { &mut changes.response_set }.push((name, value));
+    for option in headers {
+        // Of requests Envoy 1.40 looks only at what is deprecated.
+        let appended = option.append == Some(true);
+        if let Some(header) = header_of(option) {
+            if appended { &mut changes.append } else { &mut changes.set }.push(header);
+        }
     }
     Decision::Allowed(Box::new(changes))
 }
 
 fn refusal(answer: wire::DeniedHttpResponse) -> Decision {
     let wire::DeniedHttpResponse { status, headers, body } = answer;
-    let status = status.and_then(|s| StatusCode::from_u16(u16::try_from(s.code).ok()?).ok());
-    let headers = headers.into_iter().filter_map(option).map(|(name, value, _)| (name, value));
-    denied(status.unwrap_or(StatusCode::FORBIDDEN), body, headers.collect())
+    let headers = headers.into_iter().filter_map(header_of);
+    denied(status_of(status).unwrap_or(StatusCode::FORBIDDEN), body.into(), headers.collect())
 }
 
-/// A header, and whether it comes beside others of its name. One that no request can have is left out.
+/// Whoever was asked says that it cannot decide, and what the client shall be told if nobody else does.
+fn failure(filter: &ExtAuthz, answer: wire::DeniedHttpResponse) -> Decision {
+    let wire::DeniedHttpResponse { status, headers, body } = answer;
+    let reply = filter.failure().body(body);
+    let headers = headers.into_iter().filter_map(header_of).collect();
+    Decision::Failed(Reply { status: status_of(status).unwrap_or(reply.status), headers, ..reply })
+}
+
+fn status_of(status: Option<HttpStatus>) -> Option<StatusCode> {
+    status.and_then(|s| StatusCode::from_u16(u16::try_from(s.code).ok()?).ok())
+}
+
+/// What becomes of a header of the response that is there already.
 #[expect(deprecated, reason = "services still say it as it was said before")]
-fn option(option: core::HeaderValueOption) -> Option<(HeaderName, HeaderValue, bool)> {
+fn append_of(option: &core::HeaderValueOption) -> Append {
+    match (option.append, HeaderAppendAction::try_from(option.append_action)) {
+        (Some(true), _) | (None, Ok(HeaderAppendAction::AppendIfExistsOrAdd)) => Append::AppendOrAdd,
+        (None, Ok(HeaderAppendAction::AddIfAbsent)) => Append::AddIfAbsent,
+        (None, Ok(HeaderAppendAction::OverwriteIfExists)) => Append::OverwriteIfPresent,
+        (Some(false), _) | (None, Ok(HeaderAppendAction::OverwriteIfExistsOrAdd) | Err(_)) => Append::OverwriteOrAdd,
+    }
+}
+
+/// A header; one that no message can have is left out.
+fn header_of(option: core::HeaderValueOption) -> Option<(HeaderName, HeaderValue)> {
     let core::HeaderValue { key, value, raw_value } = option.header?;
     let value = if raw_value.is_empty() { value.into_bytes() } else { raw_value };
-    let append = match HeaderAppendAction::try_from(option.append_action) {
-        Ok(HeaderAppendAction::AppendIfExistsOrAdd) => option.append.unwrap_or(false),
-        _ => false,
-    };
-    Some((key.to_ascii_lowercase().parse().ok()?, HeaderValue::from_bytes(&value).ok()?, append))
+    Some((key.to_ascii_lowercase().parse().ok()?, HeaderValue::from_bytes(&value).ok()?))
 }

@@ -8,7 +8,7 @@ use prost_types::{Struct, Value};
 
 use super::{Changes, Decision, denied};
 use crate::config::StringMatch;
-use crate::config::http::{ExtAuthz, HttpAuthz};
+use crate::config::http::{Append, ExtAuthz, HeaderAddition, HeaderMutations, HttpAuthz};
 use crate::routing;
 
 /// By which an answer says what is to be removed from the request.
@@ -68,7 +68,7 @@ pub(super) fn decision(service: &HttpAuthz, answer: Response<Bytes>) -> Option<D
             true => !matches!(name.as_str(), "connection" | "keep-alive" | "content-length" | "transfer-encoding"),
             false => among(&service.client_headers, name) || own.contains(name),
         });
-        return Some(denied(head.status, String::from_utf8_lossy(&body).into_owned(), headers));
+        return Some(denied(head.status, body, headers));
     }
     let remove = head.headers.get_all(REMOVE).iter().filter_map(|value| value.to_str().ok());
     let remove = remove.flat_map(|value| value.split(',')).filter_map(|name| name.trim().parse().ok());
@@ -77,13 +77,15 @@ pub(super) fn decision(service: &HttpAuthz, answer: Response<Bytes>) -> Option<D
         let (name, value) = header;
         Some((name.to_string(), Value { kind: Some(Kind::StringValue(value.to_str().ok()?.to_owned())) }))
     });
+    let told = chosen(&|name| says(name) && among(&service.client_headers_on_success, name));
+    let told = told.into_iter().map(|(name, value)| HeaderAddition::fixed(name, value, Append::AppendOrAdd));
     Some(Decision::Allowed(Box::new(Changes {
         set: chosen(&|name| says(name) && among(&service.upstream_headers, name)),
         append: chosen(&|name| says(name) && among(&service.upstream_headers_to_append, name)),
         remove: remove.collect(),
-        response_add: chosen(&|name| says(name) && among(&service.client_headers_on_success, name)),
-        response_set: Vec::new(),
+        response: HeaderMutations { remove: Box::default(), add: told.collect() },
         facts: Struct { fields: noted.collect() },
+        ..Changes::default()
     })))
 }
 

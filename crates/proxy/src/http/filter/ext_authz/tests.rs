@@ -4,6 +4,7 @@ use prost::Message;
 use prost_types::value::Kind;
 
 use super::*;
+use crate::config::http::Append;
 use crate::config::http::HttpFilter;
 use crate::http::filter::tests::{filter, head, refused};
 
@@ -71,9 +72,15 @@ fn framed(message: &wire::CheckResponse) -> Response<Bytes> {
     answer(200, &[("grpc-status", "0")], body)
 }
 
-fn denial(decision: Decision) -> LocalReply {
+fn denial(decision: Decision) -> Reply {
     let Decision::Denied(reply) = decision else { panic!("{decision:?}") };
-    assert_eq!(reply.flag, Some(Flag::UnauthorizedExternalService));
+    assert!(reply.flags.contains(Flag::UnauthorizedExternalService));
+    reply
+}
+
+fn failure(decision: Decision) -> Reply {
+    let Decision::Failed(reply) = decision else { panic!("{decision:?}") };
+    assert!(reply.flags.contains(Flag::UnauthorizedExternalService));
     reply
 }
 
@@ -88,10 +95,10 @@ fn only_requests_that_the_rules_found_are_asked_about() {
                     istio_ext_authz_x_shadow_effective_policy_id}], value: {string_match: {prefix: istio-ext-authz}}}";
     let filter = grpc(metadata);
     assert_eq!(filter.asks(None, &known(), 0), Asked::Yes { body: false });
-    assert_eq!(filter.asks(None, &DynamicMetadata::default(), 0), Asked::No);
+    assert_eq!(filter.asks(None, &DynamicMetadata::default(), 0), Asked::Disabled(None));
     assert_eq!(filter.asks(Some(&AuthzOverride::Disabled), &known(), 0), Asked::No);
     let strict = grpc(&format!("{metadata}, deny_at_disable: {{default_value: true, runtime_key: x}}"));
-    let Asked::Refused(reply) = strict.asks(None, &DynamicMetadata::default(), 0) else { panic!("not refused") };
+    let Asked::Disabled(Some(reply)) = strict.asks(None, &DynamicMetadata::default(), 0) else { panic!("not refused") };
     assert_eq!((reply.status.as_u16(), &*reply.details), (403, "ext_authz_error"));
     let with_body = grpc(", with_request_body: {max_request_bytes: 10}");
     assert_eq!(with_body.asks(None, &known(), 0), Asked::Yes { body: true });
@@ -135,13 +142,13 @@ fn an_answer_over_http_changes_the_request_or_is_the_answer() {
     parts.headers.insert("x-more", HeaderValue::from_static("1"));
     assert!(changes.apply(&mut parts));
     assert_eq!(parts.headers["x-user"], "me");
-    assert_eq!(parts.headers.get_all("x-more").iter().collect::<Vec<_>>(), ["1", "2"]);
+    assert_eq!(parts.headers["x-more"], "1,2");
     assert!(!parts.headers.contains_key("cookie") && parts.headers.contains_key("host"));
-    assert_eq!(changes.response_add.len(), 1);
+    assert_eq!((changes.response.add.len(), changes.response.add[0].append), (1, Append::AppendOrAdd));
     assert_eq!(changes.facts.fields["x-m-a"], text("4"));
     let denied = [("x-why", "w"), ("x-user", "me"), ("location", "/login"), ("content-length", "2")];
     let reply = denial(filter.decision(answer(302, &denied, b"no".to_vec())));
-    assert_eq!((reply.status.as_u16(), reply.body.as_str(), &*reply.details), (302, "no", "ext_authz_denied"));
+    assert_eq!((reply.status.as_u16(), &*reply.body, &*reply.details), (302, &b"no"[..], "ext_authz_denied"));
     let names: Vec<&str> = reply.headers.iter().map(|(name, _)| name.as_str()).collect();
     assert_eq!(names, ["x-why", "location"]);
 }
@@ -149,15 +156,12 @@ fn an_answer_over_http_changes_the_request_or_is_the_answer() {
 #[test]
 fn without_an_answer_the_filter_decides() {
     let strict = plain("", ", status_on_error: {code: ServiceUnavailable}");
-    let reply = denial(strict.decision(answer(500, &[], Vec::new())));
-    assert_eq!((reply.status.as_u16(), reply.body.as_str(), &*reply.details), (503, "", "ext_authz_error"));
-    assert_eq!(denial(plain("", "").without_answer()).status, StatusCode::FORBIDDEN);
-    let lenient = plain("", ", failure_mode_allow: true, failure_mode_allow_header_add: true");
-    let changes = permission(lenient.without_answer());
-    assert_eq!(changes.set[0].0, "x-envoy-auth-failure-mode-allowed");
+    let reply = failure(strict.decision(answer(500, &[], Vec::new())));
+    assert_eq!((reply.status.as_u16(), reply.body.len(), &*reply.details), (503, 0, "ext_authz_error"));
+    assert_eq!(plain("", "").failure().status, StatusCode::FORBIDDEN);
     let silent = grpc("");
     for bad in [answer(200, &[("grpc-status", "14")], Vec::new()), answer(200, &[("grpc-status", "0")], vec![0, 0])] {
-        assert_eq!(denial(silent.decision(bad)).details, "ext_authz_error");
+        assert_eq!(failure(silent.decision(bad)).details, "ext_authz_error");
     }
 }
 
@@ -192,7 +196,7 @@ fn over_grpc_the_whole_request_is_told() {
 #[expect(deprecated, reason = "services still say it as it was said before")]
 #[test]
 fn an_answer_over_grpc_changes_the_request_or_is_the_answer() {
-    use envoy::envoy::config::core::v3::{HeaderValue as Header, HeaderValueOption};
+    use envoy::envoy::config::core::v3::{self as core, HeaderValue as Header, HeaderValueOption};
     let option = |key: &str, append| HeaderValueOption {
         header: Some(Header { key: key.to_owned(), value: "v".to_owned(), raw_value: Vec::new() }),
         append,
@@ -201,6 +205,9 @@ fn an_answer_over_grpc_changes_the_request_or_is_the_answer() {
     let filter = grpc("");
     let ok = wire::OkHttpResponse {
         headers: vec![option("x-set", None), option("X-Append", Some(true))],
+        response_headers_to_add: vec![option("x-a", None), option("x-b", Some(false))],
+        query_parameters_to_set: vec![core::QueryParameter { key: "b".to_owned(), value: "new v".to_owned() }],
+        query_parameters_to_remove: vec!["gone".to_owned()],
         headers_to_remove: vec!["cookie".to_owned()],
         ..wire::OkHttpResponse::default()
     };
@@ -211,18 +218,35 @@ fn an_answer_over_grpc_changes_the_request_or_is_the_answer() {
     let changes = permission(filter.decision(framed(&allowed)));
     assert_eq!((changes.set[0].0.as_str(), changes.append[0].0.as_str()), ("x-set", "x-append"));
     assert_eq!(changes.remove, ["cookie"]);
+    let appends: Vec<Append> = changes.response.add.iter().map(|addition| addition.append).collect();
+    assert_eq!(appends, [Append::AppendOrAdd, Append::OverwriteOrAdd]);
+    let mut parts = head(Method::GET, "/p?z&b=1&gone=2&a=%20&b=2", &[("x-append", "old")]);
+    assert!(changes.apply(&mut parts));
+    // As Envoy 1.40 answers the same.
+    assert_eq!(crate::routing::full_path(&parts), "/p?a=%20&b=new%20v&z=");
+    assert_eq!(
+        (&parts.headers["x-append"], &parts.headers["x-set"]),
+        (&"old,v".parse().unwrap(), &"v".parse().unwrap())
+    );
     let denied = wire::DeniedHttpResponse {
         status: Some(envoy::envoy::r#type::v3::HttpStatus { code: 401 }),
         headers: vec![option("x-ext-authz-check-result", None)],
         body: "denied by ext_authz".to_owned(),
     };
+    let unsure = wire::CheckResponse {
+        status: Some(envoy::google::rpc::Status { code: 13, ..Default::default() }),
+        http_response: Some(wire::check_response::HttpResponse::ErrorResponse(denied.clone())),
+        ..wire::CheckResponse::default()
+    };
+    let reply = failure(filter.decision(framed(&unsure)));
+    assert_eq!((reply.status.as_u16(), &*reply.details), (401, "ext_authz_error"));
     let refused = wire::CheckResponse {
         status: Some(envoy::google::rpc::Status { code: 7, ..Default::default() }),
         http_response: Some(wire::check_response::HttpResponse::DeniedResponse(denied)),
         ..wire::CheckResponse::default()
     };
     let reply = denial(filter.decision(framed(&refused)));
-    assert_eq!((reply.status.as_u16(), reply.body.as_str()), (401, "denied by ext_authz"));
+    assert_eq!((reply.status.as_u16(), &*reply.body), (401, &b"denied by ext_authz"[..]));
     assert_eq!(reply.headers[0].0, "x-ext-authz-check-result");
     let bare = wire::CheckResponse { http_response: None, ..refused };
     assert_eq!(denial(filter.decision(framed(&bare))).status, StatusCode::FORBIDDEN);

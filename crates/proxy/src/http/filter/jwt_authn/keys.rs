@@ -12,6 +12,7 @@ use tokio::time::Instant;
 
 use crate::config::http::{Jwks, RemoteJwks};
 use crate::http::filter::call::call;
+use crate::metrics::JwtAuthnStats;
 use crate::upstream::Establish;
 
 /// Keys by where they come from.
@@ -33,17 +34,23 @@ impl KeyStore {
     }
 
     /// Fetches keys, unless they are there.
-    pub(crate) async fn fetch(&self, remote: &RemoteJwks, cluster: Option<Rc<Establish>>) {
+    pub(crate) async fn fetch(&self, remote: &RemoteJwks, cluster: Option<Rc<Establish>>, stats: &JwtAuthnStats) {
         if self.get(remote).is_some() {
             return;
         }
-        let Some(cluster) = cluster else { return };
-        let Ok(question) = question(remote) else { return };
-        let answer = call(&cluster, question, remote.timeout).await.filter(|answer| answer.status() == StatusCode::OK);
-        let Some(keys) = answer.and_then(|answer| Jwks::parse(answer.body())) else { return };
+        let Some(keys) = ask(remote, cluster).await else {
+            stats.jwks_fetch_failed.inc();
+            return;
+        };
+        stats.jwks_fetch_success.inc();
         let fetched = Fetched { keys: Arc::new(keys), until: Instant::now() + remote.cache_duration };
         self.0.borrow_mut().insert((remote.cluster.clone(), remote.uri.clone()), fetched);
     }
+}
+
+async fn ask(remote: &RemoteJwks, cluster: Option<Rc<Establish>>) -> Option<Jwks> {
+    let answer = call(&cluster?, question(remote).ok()?, remote.timeout).await?;
+    if answer.status() == StatusCode::OK { Jwks::parse(answer.body()) } else { None }
 }
 
 fn question(remote: &RemoteJwks) -> Result<Request<Bytes>, http::Error> {
