@@ -3,6 +3,7 @@
 mod authorization;
 mod control_plane;
 mod document;
+mod http;
 mod introspection;
 mod mutual_tls;
 
