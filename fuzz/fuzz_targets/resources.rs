@@ -59,6 +59,7 @@ fn follow(snapshot: &Snapshot) {
                 arrival: Arrival::At(listener.config.address),
                 destination: listener.config.address,
                 source: ([10, 0, 0, 1], 40000).into(),
+                spoken: None,
                 hello,
                 identities: &identities,
                 random,

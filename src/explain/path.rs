@@ -87,6 +87,7 @@ impl World<'_> {
             destination: self.question.to,
             source: self.source(),
             hello: None,
+            spoken: None,
             identities: &[],
             random: 0,
         };
@@ -205,6 +206,7 @@ impl World<'_> {
             destination: address,
             source: self.source(),
             hello: hello.as_ref(),
+            spoken: None,
             identities: &identities,
             random: 0,
         };

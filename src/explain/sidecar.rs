@@ -93,7 +93,7 @@ fn has_sidecar(pod: &Pod) -> bool {
 }
 
 fn snapshot(resources: &Resources, certificate: &Certificate) -> anyhow::Result<Snapshot> {
-    let Resources { listeners, clusters, endpoints, secrets, diagnostics: _ } = resources;
+    let Resources { listeners, routes: _, clusters, endpoints, secrets, diagnostics: _ } = resources;
     let snapshot = offer(&Snapshot::default(), TypeUrl::Cluster, clusters)?;
     let snapshot = offer(&snapshot, TypeUrl::Endpoint, endpoints)?;
     let snapshot = offer(&snapshot, TypeUrl::Listener, listeners)?;

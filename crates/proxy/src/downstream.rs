@@ -16,7 +16,7 @@ use xxhash_rust::xxh64::xxh64;
 
 use crate::access_log::Flag;
 use crate::config::{Listener, Terminal};
-use crate::inspect::{self, Hello, Inspection};
+use crate::inspect::{self, Beginning, Hello, Inspection, Spoken};
 use crate::rbac::{Peer, Verdict};
 use crate::relay::{self, End, Terms};
 use crate::select;
@@ -29,6 +29,8 @@ use record::{Counts, Record};
 
 /// The longest ClientHello that is looked at where the listener does not say, in bytes.
 const CLIENT_HELLO_LIMIT: usize = 16 << 10;
+/// The longest first line of a request that is waited for to tell it from something else, in bytes.
+const REQUEST_LINE_LIMIT: usize = 64 << 10;
 
 /// Serves a connection to its end.
 pub(crate) async fn serve(
@@ -111,38 +113,67 @@ async fn arrive(
     stream: &mut Stream,
     record: &mut Record,
 ) -> Option<(Rc<LocalChain>, Option<Hello>)> {
-    let stats = &listener.stats;
     let config = &listener.config;
-    let mut hello = None;
-    if let Some(inspector) = config.tls_inspector.as_ref().filter(|_| select::inspects(config, record.local)) {
-        stats.pre_cx_active.inc();
-        let looked = look(stream, inspector.max_client_hello);
-        let found = match config.listener_filters_timeout {
-            Some(timeout) => tokio::time::timeout(timeout, looked).await,
-            None => Ok(looked.await),
-        };
-        stats.pre_cx_active.dec();
-        hello = match found {
-            Ok(found) => learnt(listener, found?, inspector.close_on_error)?,
-            Err(_) => {
-                stats.pre_cx_timeout.inc();
-                if !config.continue_on_timeout {
-                    return None;
-                }
-                None
-            }
-        };
-    }
-    let facts = select::facts(config, record.local, record.remote, hello.as_ref());
+    let (hello, spoken) = inspect(listener, stream, record).await?;
+    let facts = select::facts(config, (record.local, record.remote), hello.as_ref(), spoken);
     let chain = select::chain(config, &facts).map(|chain| current.chain(worker, listener, chain));
     record.server_name = hello.as_ref().and_then(|h| h.server_name.clone());
     match chain {
         Some(chain) => Some((chain, hello)),
         None => {
-            stats.no_filter_chain_match.inc();
+            listener.stats.no_filter_chain_match.inc();
             record.flags.set(Flag::NoRouteFound);
             record.termination = Some("filter_chain_not_found".into());
             None
+        }
+    }
+}
+
+/// Learns what is spoken, as far as the listener wants to know and in the time that it gives; `None` ends the connection.
+async fn inspect(
+    listener: &LocalListener,
+    stream: &mut Stream,
+    record: &Record,
+) -> Option<(Option<Hello>, Option<Spoken>)> {
+    let (stats, config) = (&listener.stats, &listener.config);
+    let tls = config.tls_inspector.as_ref().filter(|_| select::inspects(config, record.local));
+    let http = select::listens_for_http(config, record.local);
+    if tls.is_none() && !http {
+        return Some((None, None));
+    }
+    let looked = async {
+        let hello = match tls {
+            Some(inspector) => {
+                let found = look(stream, inspector.max_client_hello).await?;
+                learnt(listener, found, inspector.close_on_error)?
+            }
+            None => None,
+        };
+        let spoken = if http && hello.is_none() { look_for_http(stream).await } else { None };
+        Some((hello, spoken))
+    };
+    stats.pre_cx_active.inc();
+    let found = match config.listener_filters_timeout {
+        Some(timeout) => tokio::time::timeout(timeout, looked).await,
+        None => Ok(looked.await),
+    };
+    stats.pre_cx_active.dec();
+    found.unwrap_or_else(|_| {
+        stats.pre_cx_timeout.inc();
+        config.continue_on_timeout.then_some((None, None))
+    })
+}
+
+/// Looks for a request of HTTP. A peer that says nothing more has not begun one.
+async fn look_for_http(stream: &mut Stream) -> Option<Spoken> {
+    loop {
+        match inspect::beginning(stream.received(), REQUEST_LINE_LIMIT) {
+            Beginning::Http(spoken) => return Some(spoken),
+            Beginning::NotHttp => return None,
+            Beginning::NeedMore => {}
+        }
+        if !stream.look().await.unwrap_or(false) {
+            return None;
         }
     }
 }

@@ -1,9 +1,14 @@
-//! What a connection's first bytes say: whether they are TLS, and whom and what the ClientHello asks for.
+//! What a connection's first bytes say: whether they are TLS, and whom and what the ClientHello asks for; and whether they
+//! are HTTP.
 //!
 //! [`client_hello`] looks at bytes that stay where they are. It may be called again with more of them; it never looks
 //! at more than the given limit, and keeps nothing.
 
+mod http;
+
 use std::borrow::Cow;
+
+pub use http::{Beginning, Spoken, beginning};
 
 #[cfg(test)]
 mod tests;

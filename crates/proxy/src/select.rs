@@ -18,7 +18,7 @@ use crate::config::{
     Cluster, ConnectionFacts, Direction, Discovery, DownstreamTls, Endpoint, EndpointAddress, FilterChain, Listener,
     SanKind, Terminal, TransportProtocol, Trust,
 };
-use crate::inspect::Hello;
+use crate::inspect::{Hello, Spoken};
 use crate::rbac::{Peer, Verdict};
 
 pub use hosts::{Candidates, HostSets};
@@ -36,6 +36,8 @@ pub struct Connection<'a> {
     pub source: SocketAddr,
     /// Its ClientHello, if it speaks TLS.
     pub hello: Option<&'a Hello>,
+    /// The version of HTTP that it speaks in plaintext, if it does.
+    pub spoken: Option<Spoken>,
     /// The URI SANs of its certificate, if it has one, which an authority that is trusted here issued.
     pub identities: &'a [Arc<str>],
     /// What the dice say where chance decides.
@@ -93,8 +95,8 @@ fn in_listener<'s>(
     connection: &Connection<'_>,
     selection: &mut Selection<'s>,
 ) -> Outcome<'s> {
-    let Connection { destination, source, hello, identities, .. } = *connection;
-    let facts = facts(listener, destination, source, hello);
+    let Connection { destination, source, hello, spoken, identities, .. } = *connection;
+    let facts = facts(listener, (destination, source), hello, spoken);
     let Some(chain) = chain(listener, &facts) else { return Outcome::NoChain };
     selection.chain = Some(chain);
     if let Some(refusal) = chain.tls.as_ref().and_then(|tls| tls_refusal(snapshot, tls, hello, identities)) {
@@ -167,20 +169,32 @@ pub fn inspects(listener: &Listener, destination: SocketAddr) -> bool {
     inspector.is_some_and(|i| !i.disabled.as_ref().is_some_and(|d| d.holds(destination.port())))
 }
 
-/// What is known of a connection when its chain is chosen: of TLS nothing, unless the listener inspects.
+/// Whether a listener looks for HTTP in plaintext on connections to this port.
+pub fn listens_for_http(listener: &Listener, destination: SocketAddr) -> bool {
+    let inspector = listener.http_inspector.as_ref();
+    inspector.is_some_and(|i| !i.disabled.as_ref().is_some_and(|d| d.holds(destination.port())))
+}
+
+/// What is known of a connection between a destination and a source when its chain is chosen: of what is spoken nothing,
+/// unless the listener inspects.
 pub fn facts<'a>(
     listener: &Listener,
-    destination: SocketAddr,
-    source: SocketAddr,
+    (destination, source): (SocketAddr, SocketAddr),
     hello: Option<&'a Hello>,
+    spoken: Option<Spoken>,
 ) -> ConnectionFacts<'a> {
     let hello = hello.filter(|_| inspects(listener, destination));
+    let spoken = spoken.filter(|_| hello.is_none() && listens_for_http(listener, destination));
     ConnectionFacts {
         destination,
         source,
         server_name: hello.and_then(|h| h.server_name.as_deref()).unwrap_or_default(),
         transport: hello.map_or(TransportProtocol::RawBuffer, |_| TransportProtocol::Tls),
-        application_protocols: hello.map_or(&[], |h| &h.application_protocols),
+        application_protocols: match (hello, spoken) {
+            (Some(hello), _) => &hello.application_protocols,
+            (None, Some(spoken)) => spoken.application_protocols(),
+            (None, None) => &[],
+        },
     }
 }
 

@@ -188,6 +188,7 @@ impl Code {
             Code::OnlyHttp => ("ISTHMUS0002", "OnlyHttp"),
             Code::ReferenceNotFound => ("IST0101", "ReferencedResourceNotFound"),
             Code::UnknownField => ("ISTHMUS0003", "UnknownField"),
+            Code::Unreachable => ("IST0130", "VirtualServiceUnreachableRule"),
             Code::Unsafe => ("ISTHMUS0004", "Unsafe"),
         }
     }

@@ -6,7 +6,8 @@ use api::NamespacedName;
 use api::istio::{Hostname, MutualTlsMode};
 
 use crate::mesh::{Mesh, Service};
-use crate::{Node, OutboundClass, filter, scope};
+use crate::policy::Route;
+use crate::{Node, OutboundClass, filter, route, scope};
 
 /// What differs between two meshes.
 pub struct Changes<'m> {
@@ -23,8 +24,13 @@ pub struct Changes<'m> {
 pub enum Outdated {
     /// Nothing.
     Nothing,
-    /// Only the clusters of these hosts and their endpoints: [`crate::outbound_of`] makes them.
-    Clusters(BTreeSet<Hostname>),
+    /// Only parts.
+    Parts {
+        /// The clusters of these hosts and their endpoints: [`crate::clusters_of`] makes them.
+        clusters: BTreeSet<Hostname>,
+        /// These tables of routes: [`crate::tables`] makes them.
+        tables: BTreeSet<String>,
+    },
     /// Everything.
     Everything,
 }
@@ -43,17 +49,16 @@ impl<'m> Changes<'m> {
         let sidecar = |mesh: &'m Mesh| class.sidecar.as_ref().and_then(|name| mesh.sidecars.get(name));
         let rules = old.destinations.is(&new.destinations)
             || old.destinations.seen_by(class).eq(new.destinations.seen_by(class));
-        let routes = || old.routes.is(&new.routes) || old.routes.seen_by(class).eq(new.routes.seen_by(class));
         let patched = || old.patches.is(&new.patches) || self.patches_alike(&class.patches);
         if self.is_configured_anew()
             || sidecar(old) != sidecar(new)
             || !rules
-            || !routes()
             || !patched()
             || !self.told_alike(&class.telemetries)
         {
             return Outdated::Everything;
         }
+        let Some(tables) = self.tables(class) else { return Outdated::Everything };
         let mut hosts = BTreeSet::new();
         for host in &self.hosts {
             match (scope::seen(old, class, host), scope::seen(new, class, host)) {
@@ -64,12 +69,32 @@ impl<'m> Changes<'m> {
         }
         let seen = self.encrypted.iter().filter(|host| scope::seen(new, class, host).is_some());
         hosts.extend(seen.map(|host| (*host).clone()));
-        match hosts.is_empty() {
-            true => Outdated::Nothing,
-            // What is patched is patched as a whole.
-            false if !class.patches.is_empty() => Outdated::Everything,
-            false => Outdated::Clusters(hosts),
+        if hosts.is_empty() && tables.is_empty() {
+            return Outdated::Nothing;
         }
+        // What is patched is patched as a whole.
+        if !class.patches.is_empty() {
+            return Outdated::Everything;
+        }
+        Outdated::Parts { clusters: hosts, tables }
+    }
+
+    /// The tables of routes that differ; `None` if more does.
+    fn tables(&self, class: &OutboundClass) -> Option<BTreeSet<String>> {
+        let (old, new) = (self.old, self.new);
+        let hosts = if old.routes.is(&new.routes) { BTreeSet::new() } else { old.routes.differing(&new.routes, class) };
+        let mut tables = BTreeSet::new();
+        for host in hosts {
+            let [before, after] = [old, new].map(|mesh| mesh.routes.first_for(class, host));
+            // Connections have listeners of their own, and only with a Sidecar object do destinations not belong to what
+            // may be called in any case.
+            let of_requests = |route: &Route| route.spec.tcp.is_empty() && route.spec.tls.is_empty();
+            if class.sidecar.is_some() || ![before, after].into_iter().flatten().all(|route| of_requests(route)) {
+                return None;
+            }
+            tables.extend(route::tables_of(new, class, host));
+        }
+        Some(tables)
     }
 
     /// Whether [`crate::inbound`] of a node must be built again.

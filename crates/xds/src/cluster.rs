@@ -1,11 +1,12 @@
 //! Where a sidecar's connections go.
 
+mod http;
 mod traffic;
 mod transport;
 
 use std::collections::BTreeSet;
 
-use api::istio::{ClusterName, Hostname, Subset};
+use api::istio::{ClusterName, H2UpgradePolicy, Hostname, HttpPool, Subset};
 use envoy::envoy::config::cluster::v3::circuit_breakers::Thresholds;
 use envoy::envoy::config::cluster::v3::cluster::{
     ClusterDiscoveryType, DiscoveryType, DnsLookupFamily, EdsClusterConfig, LbPolicy,
@@ -16,10 +17,11 @@ use envoy::envoy::config::endpoint::v3::lb_endpoint::HostIdentifier;
 use envoy::envoy::config::endpoint::v3::{self as endpoints, ClusterLoadAssignment, LbEndpoint, LocalityLbEndpoints};
 use prost_types::{ListValue, Value, value};
 
-use crate::mesh::{Discovery, Endpoint, Mesh};
+use crate::mesh::{Discovery, Endpoint, Mesh, Protocol};
 use crate::policy::{Effective, Merged};
 use crate::scope::{Group, GroupPort, Scope};
 use crate::{Code, OutboundClass, Resources, endpoint, tls, wire};
+use http::Upstream;
 
 /// Refuses every connection.
 pub const BLACK_HOLE: &str = "BlackHoleCluster";
@@ -54,8 +56,16 @@ pub(crate) fn inbound_fixed(mesh: &Mesh, resources: &mut Resources) {
 }
 
 /// The cluster of a port of the workload.
-pub(crate) fn workload_port(mesh: &Mesh, port: u16, resources: &mut Resources) {
-    insert(to_workload(mesh, &ClusterName::inbound(port).to_string()), resources);
+pub(crate) fn workload_port(mesh: &Mesh, port: u16, protocol: Protocol, resources: &mut Resources) {
+    // What proxies speak among themselves says nothing of what the workload does.
+    let own = HttpPool { h2_upgrade_policy: H2UpgradePolicy::DoNotUpgrade, ..HttpPool::default() };
+    let spoken = Upstream::of(protocol, Some(&own), &mesh.config);
+    let options = spoken.map(|spoken| http::extension(&spoken.options(&HttpPool::default(), None)));
+    let cluster = Cluster {
+        typed_extension_protocol_options: options.unwrap_or_default(),
+        ..to_workload(mesh, &ClusterName::inbound(port).to_string())
+    };
+    insert(cluster, resources);
 }
 
 fn insert(cluster: Cluster, resources: &mut Resources) {
@@ -70,7 +80,13 @@ fn black_hole() -> Cluster {
     }
 }
 
+/// To where a connection was going, in whatever is spoken there.
 fn passthrough(mesh: &Mesh, name: &str) -> Cluster {
+    let spoken = Upstream::Downstream.options(&HttpPool::default(), None);
+    Cluster { typed_extension_protocol_options: http::extension(&spoken), ..original(mesh, name) }
+}
+
+fn original(mesh: &Mesh, name: &str) -> Cluster {
     Cluster {
         name: name.to_owned(),
         connect_timeout: Some(wire::duration(mesh.config.connect_timeout)),
@@ -151,11 +167,15 @@ impl Called<'_> {
             metadata: Some(wire::metadata("istio", self.facts(subset))),
             ..Cluster::default()
         };
-        traffic::apply(&policy, &self.mesh.config, &mut cluster);
+        let pool = policy.connection_pool.as_ref();
+        let spoken = Upstream::of(self.port.port.protocol, pool.and_then(|p| p.http.as_ref()), &self.mesh.config);
+        traffic::apply(&policy, &self.mesh.config, spoken.is_some(), &mut cluster);
+        if let Some(spoken) = spoken {
+            http::apply(spoken, pool, &mut cluster);
+        }
         let endpoints = self.endpoints(subset);
         self.discover(&policy, &endpoints, &mut cluster, resources);
-        let original = cluster.lb_policy == i32::from(LbPolicy::ClusterProvided);
-        self.transport(&name, &policy, original, &mut cluster, resources);
+        self.transport(&name, &policy, spoken, &mut cluster, resources);
         insert(cluster, resources);
     }
 
@@ -177,6 +197,8 @@ impl Called<'_> {
         let by_caller = cluster.lb_policy == i32::from(LbPolicy::ClusterProvided);
         let kind = match self.port.service.discovery {
             _ if by_caller => DiscoveryType::OriginalDst,
+            // Requests name a service rather than one of its endpoints.
+            Discovery::Headless if self.port.port.protocol.is_http() => DiscoveryType::Eds,
             Discovery::Headless | Discovery::Caller => DiscoveryType::OriginalDst,
             Discovery::Known => DiscoveryType::Eds,
             Discovery::Dns { all: true } => DiscoveryType::StrictDns,
@@ -225,7 +247,7 @@ impl Called<'_> {
         &self,
         name: &ClusterName,
         policy: &Effective,
-        original: bool,
+        spoken: Option<Upstream>,
         cluster: &mut Cluster,
         resources: &mut Resources,
     ) {
@@ -241,9 +263,10 @@ impl Called<'_> {
             mesh: &self.mesh.config,
             name,
             external: self.port.service.external,
-            original,
+            original: cluster.lb_policy == i32::from(LbPolicy::ClusterProvided),
             peers,
             names: self.server_names(),
+            offered: http::offered(self.port.port.protocol, spoken),
         };
         choice.apply(policy.tls.as_ref(), cluster, resources);
     }

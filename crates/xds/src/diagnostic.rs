@@ -109,6 +109,8 @@ pub enum Code {
     ReferenceNotFound,
     /// A field that no version of the kind has.
     UnknownField,
+    /// A rule that an earlier one hides.
+    Unreachable,
     /// A setting that protects less than it seems to.
     Unsafe,
 }

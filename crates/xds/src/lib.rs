@@ -15,6 +15,7 @@ mod access_log;
 pub mod analysis;
 mod changes;
 mod cluster;
+mod destination;
 mod diagnostic;
 mod endpoint;
 mod filter;
@@ -24,6 +25,8 @@ mod node;
 mod patch;
 mod policy;
 mod provider;
+mod re2;
+mod route;
 mod scope;
 mod telemetry;
 mod tls;
@@ -35,6 +38,7 @@ use api::istio::Hostname;
 use envoy::envoy::config::cluster::v3::Cluster;
 use envoy::envoy::config::endpoint::v3::ClusterLoadAssignment;
 use envoy::envoy::config::listener::v3::Listener;
+use envoy::envoy::config::route::v3::RouteConfiguration;
 
 use patch::Direction;
 
@@ -51,12 +55,23 @@ pub struct Resources {
     pub listeners: BTreeMap<String, Listener>,
     /// Where connections go.
     pub clusters: BTreeMap<String, Cluster>,
+    /// Where requests go, as listeners name it.
+    pub routes: BTreeMap<String, RouteConfiguration>,
     /// The endpoints of clusters that are discovered by EDS.
     pub endpoints: BTreeMap<String, ClusterLoadAssignment>,
     /// The names of the secrets that the rest refers to. What is in them is between the node and its authority:
     /// `default` and `ROOTCA` are the workload's own, `file-cert:CERT~KEY` and `file-root:CA` are files of its pod.
     pub secrets: BTreeSet<String>,
     /// What has less effect than written, as far as this node shows it; [`Mesh::diagnostics`] has the rest.
+    pub diagnostics: BTreeSet<Diagnostic>,
+}
+
+/// A table of routes.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Table {
+    /// Where requests go.
+    pub routes: RouteConfiguration,
+    /// What has less effect than written, as far as the table shows it.
     pub diagnostics: BTreeSet<Diagnostic>,
 }
 
@@ -71,15 +86,41 @@ pub fn build(mesh: &Mesh, node: &Node) -> Resources {
     all
 }
 
-/// The part for calls that leave the node: `virtualOutbound`, a listener for each address and port of a service, and the
-/// clusters behind them.
+/// The part for calls that leave the node: `virtualOutbound`, a listener for each address and port of a service, the
+/// clusters behind them, and the routes of requests.
 pub fn outbound(mesh: &Mesh, class: &OutboundClass) -> Resources {
+    let (mut resources, of_tables) = outbound_apart(mesh, class);
+    resources.diagnostics.extend(of_tables.into_values().flatten());
+    resources
+}
+
+/// The same, with what was found about each table of routes apart, since [`tables`] may be made anew one by one.
+pub fn outbound_apart(mesh: &Mesh, class: &OutboundClass) -> (Resources, BTreeMap<String, BTreeSet<Diagnostic>>) {
     let mut resources = Resources::default();
     let scope = scope::Scope::new(mesh, class, &mut resources.diagnostics);
     cluster::outbound(mesh, class, &scope, &mut resources);
     listener::outbound(mesh, class, &scope, &mut resources);
+    let mut of_tables = BTreeMap::new();
+    for (name, Table { routes, diagnostics }) in route::outbound(mesh, class, &scope, None) {
+        resources.routes.insert(name.clone(), routes);
+        of_tables.insert(name, diagnostics);
+    }
     mesh.telemetries.apply(mesh, class, Direction::Outbound, &mut resources);
     mesh.patches.apply(&class.patches, Direction::Outbound, &mut resources);
+    (resources, of_tables)
+}
+
+/// The routes of requests that leave the node, by the names of their tables: of all, or of those that are wanted.
+pub fn tables(mesh: &Mesh, class: &OutboundClass, wanted: Option<&BTreeSet<String>>) -> BTreeMap<String, Table> {
+    let scope = scope::Scope::new(mesh, class, &mut BTreeSet::new());
+    route::outbound(mesh, class, &scope, wanted)
+}
+
+/// What [`outbound`] has of clusters and endpoints for some hosts, and for those to which their routes lead.
+pub fn clusters_of(mesh: &Mesh, class: &OutboundClass, hosts: &BTreeSet<Hostname>) -> Resources {
+    let mut resources = Resources::default();
+    let scope = scope::Scope::of_hosts(mesh, class, hosts);
+    cluster::outbound(mesh, class, &scope, &mut resources);
     resources
 }
 
@@ -90,6 +131,10 @@ pub fn outbound_of(mesh: &Mesh, class: &OutboundClass, hosts: &BTreeSet<Hostname
     let scope = scope::Scope::of_hosts(mesh, class, hosts);
     cluster::outbound(mesh, class, &scope, &mut resources);
     listener::outbound(mesh, class, &scope, &mut resources);
+    for (name, Table { routes, diagnostics }) in route::outbound(mesh, class, &scope, None) {
+        resources.routes.insert(name, routes);
+        resources.diagnostics.extend(diagnostics);
+    }
     mesh.telemetries.apply(mesh, class, Direction::Outbound, &mut resources);
     mesh.patches.apply(&class.patches, Direction::Outbound, &mut resources);
     resources

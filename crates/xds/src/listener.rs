@@ -13,12 +13,15 @@ use envoy::envoy::config::listener::v3::listener_filter::ConfigType;
 use envoy::envoy::config::listener::v3::{
     FilterChain, FilterChainMatch, Listener, ListenerFilter, ListenerFilterChainMatchPredicate,
 };
+use envoy::envoy::extensions::filters::listener::http_inspector::v3::HttpInspector;
 use envoy::envoy::extensions::filters::listener::original_dst::v3::OriginalDst;
 use envoy::envoy::extensions::filters::listener::tls_inspector::v3::TlsInspector;
 
 use crate::filter::tcp_proxy::{Target, tcp_proxy};
 use crate::wire;
 
+/// The protocols that are found out of plaintext.
+const SNIFFED: [&str; 3] = ["http/1.0", "http/1.1", "h2c"];
 /// Where outgoing connections are captured to.
 const OUTBOUND_PORT: u16 = 15001;
 /// Where incoming connections are captured to.
@@ -47,6 +50,15 @@ fn chain(mesh: &MeshConfig, name: &str, condition: FilterChainMatch, target: &Ta
     }
 }
 
+/// A condition on plaintext in one of these protocols.
+fn spoken(protocols: &[&str]) -> FilterChainMatch {
+    FilterChainMatch {
+        transport_protocol: "raw_buffer".to_owned(),
+        application_protocols: protocols.iter().map(|name| (*name).to_owned()).collect(),
+        ..FilterChainMatch::default()
+    }
+}
+
 /// A connection to the capturing port itself would come back to it for ever.
 fn loop_guard(mesh: &MeshConfig, name: &str, port: u16) -> FilterChain {
     let condition = FilterChainMatch { destination_port: Some(port.into()), ..FilterChainMatch::default() };
@@ -59,6 +71,15 @@ fn original_dst() -> ListenerFilter {
         name: "envoy.filters.listener.original_dst".to_owned(),
         config_type: Some(ConfigType::TypedConfig(config)),
         ..ListenerFilter::default()
+    }
+}
+
+fn http_inspector(filter_disabled: Option<ListenerFilterChainMatchPredicate>) -> ListenerFilter {
+    let name = "envoy.extensions.filters.listener.http_inspector.v3.HttpInspector";
+    ListenerFilter {
+        name: "envoy.filters.listener.http_inspector".to_owned(),
+        filter_disabled,
+        config_type: Some(ConfigType::TypedConfig(wire::any(name, &HttpInspector::default()))),
     }
 }
 

@@ -13,9 +13,9 @@ pub(crate) use authentication::{Authentication, Authentications};
 pub(crate) use authorization::{Authorization, Authorizations};
 pub(crate) use destination::{DestinationRules, Effective, Merged};
 pub(crate) use legacy::{LegacyPolicy, legacy_policies};
-pub(crate) use peer::{PeerAuthentications, PeerModes};
+pub(crate) use peer::PeerAuthentications;
 pub(crate) use roles::{Granted, Role, ServiceRoles};
-pub(crate) use route::{Route, Routes};
+pub(crate) use route::{Caller, Http, Route, Routes};
 pub(crate) use sidecar::Sidecars;
 
 use std::sync::Arc;

@@ -54,6 +54,19 @@ impl<'m> Scope<'m> {
         Scope { groups, unknown: unknown(mesh, class) }
     }
 
+    /// Hosts that no service has and for which there are routes nevertheless, each with the routes.
+    pub(crate) fn routed_hosts(&self, mesh: &'m Mesh, class: &OutboundClass) -> BTreeMap<&'m Hostname, &'m Arc<Route>> {
+        let imports = Imports::of_class(mesh, class);
+        let mut hosts = BTreeMap::new();
+        for (host, route) in mesh.routes.seen_by(class) {
+            let imported = || imports.host(&route.object.namespace, host).is_some();
+            if !route.http.is_empty() && !mesh.services.any_of(host) && imported() {
+                hosts.entry(host).or_insert(route);
+            }
+        }
+        hosts
+    }
+
     /// The same of only some hosts, and those to which their routes lead.
     pub(crate) fn of_hosts(mesh: &'m Mesh, class: &OutboundClass, hosts: &BTreeSet<Hostname>) -> Scope<'m> {
         let imports = Imports::of_class(mesh, class);
@@ -90,6 +103,34 @@ fn unknown(mesh: &Mesh, class: &OutboundClass) -> OutboundTrafficMode {
 impl Group<'_> {
     pub(crate) fn namespace(&self) -> &str {
         self.members.first().map_or("", |s| s.namespace.as_str())
+    }
+
+    /// The ports, each by the oldest service that declares it.
+    pub(crate) fn declared_ports(&self) -> impl Iterator<Item = (u16, &Service, &Port)> {
+        let mut ports = BTreeMap::new();
+        for service in &self.members {
+            for port in service.ports.iter().filter(|p| self.ports.as_ref().is_none_or(|o| o.contains(&p.number))) {
+                ports.entry(port.number).or_insert((&***service, port));
+            }
+        }
+        ports.into_iter().map(|(number, (service, port))| (number, service, port))
+    }
+
+    /// The single addresses at which it is called.
+    pub(crate) fn addresses(&self) -> impl Iterator<Item = std::net::IpAddr> {
+        let all = self.members.iter().flat_map(|s| &s.addresses);
+        all.filter(|net| net.prefix_len() == net.max_prefix_len()).map(ipnet::IpNet::addr)
+    }
+
+    /// The numbers of its ports.
+    pub(crate) fn port_numbers(&self) -> BTreeSet<u16> {
+        let all = self.members.iter().flat_map(|s| &s.ports).map(|p| p.number);
+        all.filter(|number| self.ports.as_ref().is_none_or(|o| o.contains(number))).collect()
+    }
+
+    pub(crate) fn has_port(&self, number: u16) -> bool {
+        let declared = self.members.iter().any(|s| s.ports.iter().any(|p| p.number == number));
+        declared && self.ports.as_ref().is_none_or(|o| o.contains(&number))
     }
 
     /// Whether nothing but the endpoints of services with known ones differs.
@@ -158,7 +199,9 @@ fn destinations(mesh: &Mesh, class: &OutboundClass, host: &Hostname) -> Vec<Host
 fn routed(route: &Route) -> impl Iterator<Item = Hostname> {
     let tcp = route.spec.tcp.iter().flat_map(|r| &r.route);
     let tls = route.spec.tls.iter().flat_map(|r| &r.route);
-    tcp.chain(tls).map(|d| Hostname::resolve(&d.destination.host, &route.object.namespace, DOMAIN))
+    let connections = tcp.chain(tls).map(|d| (&d.destination, &route.object));
+    let requests = route.http.iter().flat_map(|http| http.destinations().map(|d| (d, &http.object)));
+    connections.chain(requests).map(|(d, object)| Hostname::resolve(&d.host, &object.namespace, DOMAIN))
 }
 
 /// What a Sidecar lets in; without one, everything.
@@ -199,9 +242,14 @@ impl Imports {
 
     /// Whether a service is let in; if only some of its ports are, which.
     fn of(&self, service: &Service) -> Option<Option<BTreeSet<u16>>> {
+        self.host(&service.namespace, &service.host)
+    }
+
+    /// The same of a host that an object of a namespace says something about.
+    fn host(&self, namespace: &str, known: &Hostname) -> Option<Option<BTreeSet<u16>>> {
         let Some(listeners) = &self.listeners else { return Some(None) };
-        let named = |(namespace, host): &(Option<String>, Hostname)| {
-            namespace.as_ref().is_none_or(|n| *n == service.namespace) && host.covers(&service.host)
+        let named = |(from, host): &(Option<String>, Hostname)| {
+            from.as_ref().is_none_or(|n| n == namespace) && host.covers(known)
         };
         let mut ports = BTreeSet::new();
         for listener in listeners.iter().filter(|l| l.hosts.iter().any(named)) {

@@ -20,9 +20,21 @@ const WORKLOAD: &str = "default";
 /// The secret that is the authority of the mesh.
 const AUTHORITY: &str = "ROOTCA";
 /// What Istio's proxies offer to one another on TCP.
-const MESH_ALPN: [&str; 2] = ["istio-peer-exchange", "istio"];
+pub(crate) const MESH_ALPN: &[&str] = &["istio-peer-exchange", "istio"];
+/// The same for HTTP/1.1.
+pub(crate) const REQUEST_ALPN: &[&str] = &["istio-http/1.1", "istio", "http/1.1"];
+/// The same for HTTP/2.
+pub(crate) const STREAM_ALPN: &[&str] = &["istio-h2", "istio", "h2"];
+/// The same where the version is known no sooner than when there is a request. The server finds it out.
+pub(crate) const EITHER_ALPN: &[&str] = &["istio-http/1.1", "istio"];
 /// What a proxy accepts on TCP.
-const SERVER_ALPN: [&str; 3] = ["istio-peer-exchange", "h2", "http/1.1"];
+const SERVER_ALPN: &[&str] = &["istio-peer-exchange", "h2", "http/1.1"];
+/// The same for HTTP.
+const HTTP_SERVER_ALPN: &[&str] = &["h2", "http/1.1"];
+/// The application protocols by which requests of a proxy are told from its connections.
+pub(crate) const ISTIO_HTTP_ALPN: [&str; 3] = ["istio-http/1.0", "istio-http/1.1", "istio-h2"];
+/// The others, of connections.
+pub(crate) const ISTIO_TCP_ALPN: [&str; 2] = ["istio-peer-exchange", "istio"];
 /// The application protocols by which a proxy is known as one.
 pub(crate) const ISTIO_ALPN: [&str; 5] =
     ["istio", "istio-peer-exchange", "istio-http/1.0", "istio-http/1.1", "istio-h2"];
@@ -38,7 +50,8 @@ const CIPHERS: [&str; 6] = [
 ];
 
 /// The server's side of mutual TLS: a client must have an identity of the mesh's trust domains.
-pub(crate) fn downstream(mesh: &MeshConfig, resources: &mut Resources) -> TransportSocket {
+pub(crate) fn downstream(mesh: &MeshConfig, requests: bool, resources: &mut Resources) -> TransportSocket {
+    let accepted = if requests { HTTP_SERVER_ALPN } else { SERVER_ALPN };
     let prefix = |domain| san(MatchPattern::Prefix(format!("spiffe://{domain}/")));
     let domains = [&mesh.trust_domain].into_iter().chain(&mesh.trust_domain_aliases);
     let context = DownstreamTlsContext {
@@ -50,7 +63,7 @@ pub(crate) fn downstream(mesh: &MeshConfig, resources: &mut Resources) -> Transp
                 ..TlsParameters::default()
             }),
             tls_certificate_sds_secret_configs: vec![secret(WORKLOAD, resources)],
-            alpn_protocols: SERVER_ALPN.map(str::to_owned).to_vec(),
+            alpn_protocols: accepted.iter().map(|name| (*name).to_owned()).collect(),
             validation_context_type: Some(validation(domains.map(prefix).collect(), secret(AUTHORITY, resources))),
             ..CommonTlsContext::default()
         }),
@@ -62,13 +75,20 @@ pub(crate) fn downstream(mesh: &MeshConfig, resources: &mut Resources) -> Transp
 }
 
 /// The client's side of mutual TLS with the workload's own certificate. A server must have one of `names`; none are
-/// known for servers without an account, and then the authority alone vouches.
-pub(crate) fn mutual(name: &ClusterName, sni: &str, names: &[String], resources: &mut Resources) -> TransportSocket {
+/// known for servers without an account, and then the authority alone vouches. Both ends are told apart from others by
+/// the protocols that are `offered`.
+pub(crate) fn mutual(
+    name: &ClusterName,
+    sni: &str,
+    names: &[String],
+    offered: &[&str],
+    resources: &mut Resources,
+) -> TransportSocket {
     let sans = names.iter().map(|name| san(MatchPattern::Exact(name.clone()))).collect();
     upstream(UpstreamTlsContext {
         common_tls_context: Some(CommonTlsContext {
             tls_certificate_sds_secret_configs: vec![secret(WORKLOAD, resources)],
-            alpn_protocols: MESH_ALPN.map(str::to_owned).to_vec(),
+            alpn_protocols: offered.iter().map(|name| (*name).to_owned()).collect(),
             validation_context_type: Some(validation(sans, secret(AUTHORITY, resources))),
             ..versions()
         }),

@@ -7,10 +7,11 @@ use std::time::Duration;
 use api::istio::Hostname;
 use envoy::TypeUrl;
 use envoy::ads::{Resources, Snapshot};
+use envoy::envoy::config::route::v3::RouteConfiguration;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout, timeout_at};
 use tracing::debug;
-use xds::{Changes, Diagnostic, InboundClass, Mesh, Node, Objects, OutboundClass, Outdated};
+use xds::{Changes, Diagnostic, InboundClass, Mesh, Node, Objects, OutboundClass, Outdated, Table};
 
 use super::ControlPlane;
 use super::encode::Encoder;
@@ -118,7 +119,10 @@ struct Outbound {
     clusters: Arc<Resources>,
     endpoints: Arc<Resources>,
     listeners: Arc<Resources>,
+    routes: Arc<Resources>,
+    /// What was found about everything but routes, and about each table of them.
     diagnostics: BTreeSet<Diagnostic>,
+    of_tables: BTreeMap<String, BTreeSet<Diagnostic>>,
 }
 
 /// What they are told about the calls that they take.
@@ -151,7 +155,7 @@ impl Builder {
         for (class, outbound) in std::mem::take(&mut self.outbound) {
             let new = match changes.outbound(&class) {
                 Outdated::Nothing => outbound,
-                Outdated::Clusters(hosts) => match self.patch(&class, &outbound, &hosts) {
+                Outdated::Parts { clusters, tables } => match self.patch(&class, &outbound, &clusters, &tables) {
                     Some(patched) => patched,
                     None => self.make_outbound(&class, Some(&outbound)),
                 },
@@ -200,29 +204,47 @@ impl Builder {
             snapshot.add(TypeUrl::Endpoint, outbound.endpoints.clone());
             snapshot.add(TypeUrl::Listener, outbound.listeners.clone());
             snapshot.add(TypeUrl::Listener, inbound.listeners.clone());
+            snapshot.add(TypeUrl::Route, outbound.routes.clone());
             proxy.tell(snapshot, since);
         }
         (callers, called)
     }
 
     fn make_outbound(&mut self, class: &OutboundClass, old: Option<&Outbound>) -> Outbound {
-        let made = xds::outbound(&self.world.mesh, class);
+        let (made, of_tables) = xds::outbound_apart(&self.world.mesh, class);
         let encoder = &mut self.encoder;
         Outbound {
+            of_tables,
             clusters: encoder.all(TypeUrl::Cluster, made.clusters, old.map(|o| &o.clusters)),
             endpoints: encoder.all(TypeUrl::Endpoint, made.endpoints, old.map(|o| &o.endpoints)),
             listeners: encoder.all(TypeUrl::Listener, made.listeners, old.map(|o| &o.listeners)),
+            routes: encoder.all(TypeUrl::Route, made.routes, old.map(|o| &o.routes)),
             diagnostics: made.diagnostics,
         }
     }
 
-    /// What a class is told, with the clusters of some hosts made anew; `None` if it would be told of others.
-    fn patch(&mut self, class: &OutboundClass, old: &Outbound, hosts: &BTreeSet<Hostname>) -> Option<Outbound> {
-        let made = xds::outbound_of(&self.world.mesh, class, hosts);
+    /// What a class is told, with the clusters of some hosts and some tables made anew; `None` if it would be told of
+    /// others.
+    fn patch(
+        &mut self,
+        class: &OutboundClass,
+        old: &Outbound,
+        hosts: &BTreeSet<Hostname>,
+        tables: &BTreeSet<String>,
+    ) -> Option<Outbound> {
+        let made = xds::clusters_of(&self.world.mesh, class, hosts);
+        let (routes, found) = match tables.is_empty() {
+            true => Default::default(),
+            false => apart(xds::tables(&self.world.mesh, class, Some(tables))),
+        };
+        let mut of_tables = old.of_tables.clone();
+        of_tables.extend(found);
         Some(Outbound {
+            of_tables,
             clusters: self.encoder.some(TypeUrl::Cluster, made.clusters, &old.clusters)?,
             endpoints: self.encoder.some(TypeUrl::Endpoint, made.endpoints, &old.endpoints)?,
             listeners: old.listeners.clone(),
+            routes: self.encoder.some(TypeUrl::Route, routes, &old.routes)?,
             diagnostics: old.diagnostics.clone(),
         })
     }
@@ -244,9 +266,23 @@ impl Builder {
     fn publish(&mut self) {
         let mut diagnostics = self.world.mesh.diagnostics().clone();
         diagnostics.extend(self.outbound.values().flat_map(|o| o.diagnostics.iter().cloned()));
+        let tables = self.outbound.values().flat_map(|o| o.of_tables.values());
+        diagnostics.extend(tables.flatten().cloned());
         diagnostics.extend(self.inbound.values().flat_map(|i| i.diagnostics.iter().cloned()));
         self.world = Arc::new(World { mesh: self.world.mesh.clone(), diagnostics });
         *self.plane.0.world.write().unwrap_or_else(PoisonError::into_inner) = self.world.clone();
         self.plane.0.built.send_replace(true);
     }
+}
+
+type Routes = Vec<(String, RouteConfiguration)>;
+
+/// Tables, and what was found about each.
+fn apart(tables: BTreeMap<String, Table>) -> (Routes, BTreeMap<String, BTreeSet<Diagnostic>>) {
+    let (mut routes, mut found) = (Routes::new(), BTreeMap::new());
+    for (name, Table { routes: table, diagnostics }) in tables {
+        found.insert(name.clone(), diagnostics);
+        routes.push((name, table));
+    }
+    (routes, found)
 }

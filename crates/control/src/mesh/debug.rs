@@ -131,6 +131,7 @@ fn dump(snapshot: &Snapshot) -> Value {
         TypeUrl::Listener,
         &|r, m| json!({ "name": &**r.name(), "active_state": { "version_info": &**r.version(), "listener": m } }),
     );
+    let routes = each(TypeUrl::Route, &|r, m| json!({ "version_info": &**r.version(), "route_config": m }));
     let part = |name: &str, field: &str, items: Value| {
         let mut part = json!({ "@type": format!("type.googleapis.com/envoy.admin.v3.{name}ConfigDump") });
         part[field] = items;
@@ -139,6 +140,7 @@ fn dump(snapshot: &Snapshot) -> Value {
     json!({ "configs": [
         part("Clusters", "dynamic_active_clusters", clusters),
         part("Listeners", "dynamic_listeners", listeners),
+        part("Routes", "dynamic_route_configs", routes),
         part("Endpoints", "dynamic_endpoint_configs", endpoints),
     ]})
 }

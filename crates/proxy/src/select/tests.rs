@@ -8,7 +8,7 @@ use envoy::TypeUrl;
 use super::{Arrival, Connection, HostSets, Outcome, Selection, select};
 use crate::Snapshot;
 use crate::config::{Direction, Health};
-use crate::inspect::Hello;
+use crate::inspect::{Hello, Spoken};
 use crate::tests::{accept, certificate, certificate_secret};
 
 const SLEEP: &str = "spiffe://cluster.local/ns/foo/sa/sleep";
@@ -129,6 +129,7 @@ fn to_workload(port: u16, protocols: &[&str], identity: &str) -> String {
         arrival: Arrival::Captured(Direction::Inbound),
         destination: SocketAddr::new([10, 0, 0, 7].into(), port),
         source: "10.0.0.1:40000".parse().unwrap(),
+        spoken: None,
         hello: (!protocols.is_empty()).then_some(&hello),
         identities: if identity.is_empty() { &[] } else { identities },
         random: 0,
@@ -141,6 +142,7 @@ fn from_workload(destination: &str) -> String {
         arrival: Arrival::Captured(Direction::Outbound),
         destination: destination.parse().unwrap(),
         source: "10.0.0.7:40000".parse().unwrap(),
+        spoken: None,
         hello: None,
         identities: &[],
         random: 0,
@@ -215,6 +217,7 @@ fn without_a_listener_or_a_cluster_nothing_is_proxied() {
         arrival: Arrival::At("127.0.0.1:1".parse().unwrap()),
         destination: "127.0.0.1:1".parse().unwrap(),
         source: "127.0.0.1:2".parse().unwrap(),
+        spoken: None,
         hello: None,
         identities: &[],
         random: 0,
@@ -237,8 +240,29 @@ fn taken(chains: &[(&str, &str)], server_name: &str, protocol: &str) -> String {
     let hello = Hello { server_name: Some(server_name.into()), application_protocols: [protocol.into()].into() };
     let (destination, source) = ("10.0.0.7:80".parse().unwrap(), "10.0.0.1:40000".parse().unwrap());
     let listener = snapshot.listener("l").unwrap();
-    let facts = super::facts(listener, destination, source, Some(&hello));
+    let facts = super::facts(listener, (destination, source), Some(&hello), None);
     super::chain(listener, &facts).map_or("none".to_owned(), |c| c.name.to_string())
+}
+
+#[test]
+fn plaintext_is_told_apart_by_what_is_spoken_where_the_listener_looks() {
+    let inspector = "listener_filters: [{name: f, typed_config: {\"@type\": \
+        type.googleapis.com/envoy.extensions.filters.listener.http_inspector.v3.HttpInspector}}]\n";
+    let chains = [
+        chain("one", "application_protocols: [http/1.0, http/1.1]", "", "", "c"),
+        chain("two", "application_protocols: [h2c]", "", "", "c"),
+        chain("bytes", "", "", "", "c"),
+    ];
+    let taken = |inspector: &str, spoken| {
+        let rest = format!("{inspector}filter_chains: [{}]", chains.join(", "));
+        let snapshot = accept(&Snapshot::default(), TypeUrl::Listener, &listener("l", "0.0.0.0", 80, &rest));
+        let between = ("10.0.0.7:80".parse().unwrap(), "10.0.0.1:40000".parse().unwrap());
+        let facts = super::facts(snapshot.listener("l").unwrap(), between, None, spoken);
+        super::chain(snapshot.listener("l").unwrap(), &facts).unwrap().name.to_string()
+    };
+    let all = [Some(Spoken::Http10), Some(Spoken::Http11), Some(Spoken::Http2), None];
+    assert_eq!(all.map(|spoken| taken(inspector, spoken)), ["one", "one", "two", "bytes"]);
+    assert_eq!(all.map(|spoken| taken("", spoken)), ["bytes"; 4]);
 }
 
 #[test]

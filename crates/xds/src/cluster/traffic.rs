@@ -1,16 +1,29 @@
 //! What a destination rule says of load, connections and failures.
 
-use api::istio::{KeepAlive, MeshConfig, OutlierDetection, SimpleLoadBalancer, TcpPool};
+use api::istio::{
+    ConsistentHash, KeepAlive, LoadBalancer, Maglev, MeshConfig, OutlierDetection, SimpleLoadBalancer, TcpPool, Warmup,
+};
+use envoy::envoy::config::cluster::v3::circuit_breakers::thresholds::RetryBudget;
 use envoy::envoy::config::cluster::v3::cluster::common_lb_config::{LocalityConfigSpecifier, LocalityWeightedLbConfig};
-use envoy::envoy::config::cluster::v3::cluster::{CommonLbConfig, LbPolicy};
+use envoy::envoy::config::cluster::v3::cluster::{
+    CommonLbConfig, LbConfig, LbPolicy, LeastRequestLbConfig, MaglevLbConfig, RingHashLbConfig, RoundRobinLbConfig,
+    SlowStartConfig,
+};
 use envoy::envoy::config::cluster::v3::{self as proto, Cluster, UpstreamConnectionOptions};
-use envoy::envoy::config::core::v3::TcpKeepalive;
+use envoy::envoy::config::core::v3::{RuntimeDouble, TcpKeepalive};
 use envoy::envoy::r#type::v3::Percent;
 
 use crate::policy::Effective;
 use crate::wire;
 
-pub(super) fn apply(policy: &Effective, mesh: &MeshConfig, cluster: &mut Cluster) {
+/// The size of a ring if none is given, as Istio has it.
+const RING: u64 = 1024;
+/// The largest ring of Envoy's, and the largest table.
+const LARGEST: u64 = 8 << 20;
+const LARGEST_TABLE: u64 = 5_000_011;
+
+/// Connections as a rule has them; `requests` says whether what hashes requests has an effect.
+pub(super) fn apply(policy: &Effective, mesh: &MeshConfig, requests: bool, cluster: &mut Cluster) {
     let simple = policy.load_balancer.as_ref().map(|b| b.simple).unwrap_or_default();
     cluster.lb_policy = match simple {
         SimpleLoadBalancer::Unspecified | SimpleLoadBalancer::LeastConn | SimpleLoadBalancer::LeastRequest => {
@@ -21,6 +34,15 @@ pub(super) fn apply(policy: &Effective, mesh: &MeshConfig, cluster: &mut Cluster
         SimpleLoadBalancer::Passthrough => LbPolicy::ClusterProvided,
     }
     .into();
+    let balancer = policy.load_balancer.as_ref();
+    match balancer.and_then(|b| b.consistent_hash.as_ref()).filter(|_| requests) {
+        Some(hash) => hashed(hash, cluster),
+        None => cluster.lb_config = balancer.and_then(slow_start).and_then(|slow| slowly(slow, cluster.lb_policy)),
+    }
+    if let Some(budget) = &policy.retry_budget {
+        let thresholds = cluster.circuit_breakers.iter_mut().flat_map(|b| &mut b.thresholds);
+        thresholds.for_each(|t| t.retry_budget = Some(retries(budget)));
+    }
     let pool = policy.connection_pool.as_ref().and_then(|p| p.tcp.as_ref());
     limit(pool, cluster);
     let keepalive = pool.and_then(|p| p.tcp_keepalive).or(mesh.tcp_keepalive);
@@ -30,6 +52,53 @@ pub(super) fn apply(policy: &Effective, mesh: &MeshConfig, cluster: &mut Cluster
         let threshold = Percent { value: f64::from(outliers.min_health_percent.min(100)) };
         let config = cluster.common_lb_config.get_or_insert_default();
         config.healthy_panic_threshold = Some(threshold);
+    }
+}
+
+fn hashed(hash: &ConsistentHash, cluster: &mut Cluster) {
+    if let Some(Maglev { table_size }) = hash.maglev {
+        let table_size = Some(table_size).filter(|size| (1..=LARGEST_TABLE).contains(size));
+        cluster.lb_policy = LbPolicy::Maglev.into();
+        cluster.lb_config = Some(LbConfig::MaglevLbConfig(MaglevLbConfig { table_size }));
+        return;
+    }
+    let sizes = [hash.ring_hash.map_or(0, |ring| ring.minimum_ring_size), hash.minimum_ring_size];
+    let size = sizes.into_iter().find(|size| *size > 0).unwrap_or(RING).min(LARGEST);
+    cluster.lb_policy = LbPolicy::RingHash.into();
+    let ring = RingHashLbConfig { minimum_ring_size: Some(size), ..RingHashLbConfig::default() };
+    cluster.lb_config = Some(LbConfig::RingHashLbConfig(ring));
+}
+
+/// How new endpoints get to their full share, if they do so slowly.
+fn slow_start(balancer: &LoadBalancer) -> Option<SlowStartConfig> {
+    let old = balancer.warmup_duration_secs.map(|duration| Warmup { duration, ..Warmup::default() });
+    let warmup = balancer.warmup.or(old).filter(|w| wire::is_some_time(&w.duration))?;
+    let aggression = warmup.aggression.filter(|a| *a > 0.0);
+    Some(SlowStartConfig {
+        slow_start_window: Some(wire::duration(warmup.duration)),
+        aggression: aggression.map(|default_value| RuntimeDouble { default_value, ..RuntimeDouble::default() }),
+        min_weight_percent: warmup.minimum_percent.map(|p| Percent { value: p.clamp(0.0, 100.0) }),
+    })
+}
+
+fn slowly(slow: SlowStartConfig, policy: i32) -> Option<LbConfig> {
+    match LbPolicy::try_from(policy) {
+        Ok(LbPolicy::LeastRequest) => Some(LbConfig::LeastRequestLbConfig(LeastRequestLbConfig {
+            slow_start_config: Some(slow),
+            ..LeastRequestLbConfig::default()
+        })),
+        Ok(LbPolicy::RoundRobin) => {
+            Some(LbConfig::RoundRobinLbConfig(RoundRobinLbConfig { slow_start_config: Some(slow) }))
+        }
+        _ => None,
+    }
+}
+
+fn retries(budget: &api::istio::RetryBudget) -> RetryBudget {
+    RetryBudget {
+        budget_percent: budget.percent.map(|p| Percent { value: p.clamp(0.0, 100.0) }),
+        min_retry_concurrency: budget.min_retry_concurrency,
+        ..RetryBudget::default()
     }
 }
 

@@ -19,6 +19,8 @@ pub(super) struct Choice<'a> {
     pub(super) peers: MutualTlsMode,
     /// The names of which a server of the mesh has one.
     pub(super) names: Vec<String>,
+    /// The application protocols that are offered to a server of the mesh.
+    pub(super) offered: &'static [&'static str],
 }
 
 impl Choice<'_> {
@@ -28,13 +30,13 @@ impl Choice<'_> {
             Some((tls, ClientTlsMode::IstioMutual)) => {
                 let own = &tls.subject_alt_names;
                 let names = if own.is_empty() { &self.names } else { own };
-                cluster.transport_socket = Some(tls::mutual(self.name, &tls.sni, names, resources));
+                cluster.transport_socket = Some(tls::mutual(self.name, &tls.sni, names, self.offered, resources));
             }
             Some((tls, ClientTlsMode::Simple | ClientTlsMode::Mutual)) => {
                 cluster.transport_socket = Some(tls::originate(tls, resources));
             }
             None if self.is_automatic() => {
-                let mutual = tls::mutual(self.name, "", &self.names, resources);
+                let mutual = tls::mutual(self.name, "", &self.names, self.offered, resources);
                 cluster.transport_socket_matches = vec![
                     TransportSocketMatch {
                         name: "tlsMode-istio".to_owned(),

@@ -9,6 +9,7 @@ use envoy::envoy::extensions::filters::network::tcp_proxy::v3::tcp_proxy::{Clust
 use crate::{access_log, wire};
 
 /// Where a connection goes: clusters with their weights, of which none is zero.
+#[derive(Clone)]
 pub(crate) struct Target {
     pub(crate) stat_prefix: String,
     pub(crate) clusters: Vec<(String, u32)>,

@@ -3,17 +3,18 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
 
-use api::istio::{Hostname, OutboundTrafficMode};
+use api::istio::{Hostname, MeshConfig, OutboundTrafficMode};
 use envoy::envoy::config::core::v3::TrafficDirection;
 use envoy::envoy::config::listener::v3::{FilterChain, FilterChainMatch};
 use ipnet::IpNet;
 
 use super::tcp_route::{Branch, Called};
 use super::{INBOUND_PORT, OUTBOUND_PORT};
+use crate::filter::http_connections;
 use crate::filter::tcp_proxy::Target;
 use crate::mesh::{Discovery, Mesh, Protocol};
 use crate::scope::{Group, GroupPort, Scope};
-use crate::{Code, ObjectRef, OutboundClass, Resources, cluster, wire};
+use crate::{Code, ObjectRef, OutboundClass, Resources, cluster, route, tls, wire};
 
 const ANY: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 
@@ -28,10 +29,20 @@ pub(crate) fn build(mesh: &Mesh, class: &OutboundClass, scope: &Scope<'_>, resou
         ports.iter().flat_map(|(host, group, ports)| ports.values().map(move |port| (*host, *group, port))).collect();
     called.sort_by_key(|(host, _, port)| (&port.service.age, *host, port.port.number));
     for (host, group, port) in called {
-        let called = Called { mesh, class, scope, host, group, port };
+        let called = Called { mesh, class, scope, host, port };
+        if route::by_host(group, port.service, port.port) && is_free(host, port, resources) {
+            let bind = binds.entry((ANY, port.port.number)).or_default();
+            bind.requests_by_host = true;
+        }
+        if port.port.protocol.is_http() {
+            continue;
+        }
         for place in places(host, group, port, resources) {
             let branches = called.branches(place.shared, resources);
             let bind = binds.entry((place.address, place.port)).or_default();
+            if port.port.protocol == Protocol::Unknown && (!place.shared || !place.within.is_empty()) {
+                bind.add_requests(mesh, &place, host, port, resources);
+            }
             bind.add(mesh, &place, &port.service.object, branches, resources);
         }
     }
@@ -48,12 +59,24 @@ pub(crate) fn build(mesh: &Mesh, class: &OutboundClass, scope: &Scope<'_>, resou
     let catch_all = super::chain(&mesh.config, "virtualOutbound-catchall-tcp", FilterChainMatch::default(), &other);
     virtual_outbound.default_filter_chain = Some(catch_all);
     resources.listeners.insert(virtual_outbound.name.clone(), virtual_outbound);
-    for ((address, port), bind) in binds {
+    for ((address, port), mut bind) in binds {
         let name = format!("{address}_{port}");
+        if bind.requests_by_host {
+            bind.chains.push(requests(
+                &mesh.config,
+                &name,
+                &route::of_port(port),
+                super::spoken(&super::SNIFFED),
+                None,
+            ));
+        }
         let mut listener = super::listener(&mesh.config, name, &address.to_string(), port, TrafficDirection::Outbound);
         listener.bind_to_port = Some(false);
         if bind.chains.iter().any(|c| c.filter_chain_match.as_ref().is_some_and(|m| !m.transport_protocol.is_empty())) {
             listener.listener_filters.push(super::tls_inspector(None));
+        }
+        if bind.chains.iter().flat_map(|c| &c.filter_chain_match).any(|m| !m.application_protocols.is_empty()) {
+            listener.listener_filters.push(super::http_inspector(None));
         }
         if bind.chains.iter().all(|c| c.filter_chain_match.is_some()) {
             let rest = super::chain(&mesh.config, other_name, FilterChainMatch::default(), &other);
@@ -61,6 +84,27 @@ pub(crate) fn build(mesh: &Mesh, class: &OutboundClass, scope: &Scope<'_>, resou
         }
         listener.filter_chains = bind.chains;
         resources.listeners.insert(listener.name.clone(), listener);
+    }
+}
+
+/// A chain that routes requests by a table.
+fn requests(
+    mesh: &MeshConfig,
+    listener: &str,
+    table: &str,
+    condition: FilterChainMatch,
+    offered: Option<&str>,
+) -> FilterChain {
+    let stat_prefix = format!("outbound_{listener}");
+    let name = match condition.application_protocols.as_slice() {
+        [only] => format!("{table}-{only}"),
+        _ => table.to_owned(),
+    };
+    FilterChain {
+        name,
+        filter_chain_match: Some(condition),
+        filters: vec![http_connections::outbound(mesh, &stat_prefix, table, offered)],
+        ..FilterChain::default()
     }
 }
 
@@ -105,14 +149,8 @@ fn anywhere(host: &Hostname, port: &GroupPort<'_>, resources: &mut Resources) ->
     }
     match port.port.protocol {
         Protocol::Tls => Some(place),
-        Protocol::Http => {
-            let message = format!(
-                "{host} needs an address: HTTP is carried as connections, which do not name it. Calls \
-                of port {number} pass as to an unknown host"
-            );
-            resources.diagnostics.insert(object.warning(field, Code::NotSupported, message));
-            None
-        }
+        // Requests name it.
+        Protocol::Http | Protocol::Http2 => None,
         Protocol::Tcp | Protocol::Unknown | Protocol::Udp => {
             let message = format!(
                 "{host} has no address, so every connection to port {number} of an unknown address is \
@@ -139,8 +177,10 @@ fn is_free(host: &Hostname, port: &GroupPort<'_>, resources: &mut Resources) -> 
 #[derive(Default)]
 struct Bind {
     chains: Vec<FilterChain>,
+    /// Whether some service here is told from others by the host that requests name.
+    requests_by_host: bool,
     /// What the chains match: address ranges with server names, each with who was first.
-    taken: BTreeMap<(String, String, String), ObjectRef>,
+    taken: BTreeMap<(String, String, String, Vec<String>), ObjectRef>,
 }
 
 impl Bind {
@@ -161,6 +201,37 @@ impl Bind {
         }
     }
 
+    /// The chains for requests at a port where it is not said what is spoken. They are apart by version, for so they
+    /// tell the proxy at the other end, to which it is not said either.
+    fn add_requests(
+        &mut self,
+        mesh: &Mesh,
+        place: &Place,
+        host: &Hostname,
+        port: &GroupPort<'_>,
+        resources: &mut Resources,
+    ) {
+        let table = route::of_service(host, port.port.number);
+        let listener = format!("{}_{}", place.address, place.port);
+        for (protocols, offered) in
+            [(&super::SNIFFED[..2], tls::REQUEST_ALPN), (&super::SNIFFED[2..], tls::STREAM_ALPN)]
+        {
+            let condition = FilterChainMatch {
+                prefix_ranges: place.within.iter().copied().map(wire::cidr).collect(),
+                ..super::spoken(protocols)
+            };
+            let owner = &port.service.object;
+            let (free, first) = self.claim(condition, owner);
+            if let Some(first) = first.filter(|first| first != owner) {
+                let message = format!("{first} is older and has {listener}: requests go there");
+                resources.diagnostics.insert(owner.warning("spec.ports", Code::Conflict, message));
+            }
+            if let Some(condition) = free {
+                self.chains.push(requests(&mesh.config, &listener, &table, condition, Some(&offered.join(","))));
+            }
+        }
+    }
+
     /// What of a condition no earlier chain matches, since Envoy refuses a listener where two chains match the same, and
     /// to whom the rest belongs.
     fn claim(
@@ -178,7 +249,8 @@ impl Bind {
         };
         let (mut free, mut first) = (BTreeSet::new(), None);
         for name in names {
-            let key = |range: &String| (range.clone(), name.clone(), condition.transport_protocol.clone());
+            let spoken = (&condition.transport_protocol, &condition.application_protocols);
+            let key = |range: &String| (range.clone(), name.clone(), spoken.0.clone(), spoken.1.clone());
             let keys: Vec<_> = ranges.iter().map(key).collect();
             match keys.iter().find_map(|key| self.taken.get(key)) {
                 Some(other) => first = first.or_else(|| Some(other.clone())),

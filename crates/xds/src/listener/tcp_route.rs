@@ -3,10 +3,11 @@
 use api::istio::{ClusterName, Hostname, RouteDestination};
 use envoy::envoy::config::listener::v3::FilterChainMatch;
 
+use crate::destination::Destinations;
 use crate::filter::tcp_proxy::Target;
-use crate::mesh::{DOMAIN, Mesh, Protocol};
+use crate::mesh::{Mesh, Protocol};
 use crate::policy::Route;
-use crate::scope::{Group, GroupPort, Scope};
+use crate::scope::{GroupPort, Scope};
 use crate::{Code, ObjectRef, OutboundClass, Resources, wire};
 
 /// A condition on a connection to an address and port, with where it goes.
@@ -21,7 +22,6 @@ pub(super) struct Called<'a> {
     pub(super) class: &'a OutboundClass,
     pub(super) scope: &'a Scope<'a>,
     pub(super) host: &'a Hostname,
-    pub(super) group: &'a Group<'a>,
     pub(super) port: &'a GroupPort<'a>,
 }
 
@@ -32,8 +32,8 @@ impl Called<'_> {
         let route = self.mesh.routes.of(self.class, self.host);
         match self.port.port.protocol {
             Protocol::Tls => self.tls(route.map(AsRef::as_ref), by_name, resources),
-            // Routes for connections are not for HTTP, though it is carried as such.
-            Protocol::Http => vec![self.default(FilterChainMatch::default())],
+            // Requests are routed by table.
+            Protocol::Http | Protocol::Http2 => Vec::new(),
             Protocol::Tcp | Protocol::Unknown | Protocol::Udp => self.tcp(route.map(AsRef::as_ref), resources),
         }
     }
@@ -93,7 +93,7 @@ impl Called<'_> {
     fn default(&self, condition: FilterChainMatch) -> Branch {
         let name = ClusterName::outbound(self.port.port.number, "", self.host.as_str());
         let mut target = Target::cluster(name.to_string());
-        target.pool = self.pool(self.host, self.group.namespace(), "", self.port.port.number);
+        target.pool = self.destinations().policy(&name).connection_pool.and_then(|p| p.tcp);
         Branch { condition, target }
     }
 
@@ -130,16 +130,10 @@ impl Called<'_> {
         let mut pool = None;
         for (i, destination) in weighted {
             let field = format!("{field}.route[{i}].destination");
-            let host = Hostname::resolve(&destination.destination.host, &object.namespace, DOMAIN);
-            let port = self.destination_port(&host, destination);
-            let name = ClusterName::outbound(port, destination.destination.subset.as_str(), host.as_str()).to_string();
-            if !resources.clusters.contains_key(&name) {
-                let message = format!("there is no {name} for this caller: connections that go there fail");
-                resources.diagnostics.insert(object.error(field, Code::ReferenceNotFound, message));
-            }
-            let namespace = self.scope.groups.get(&host).map_or("", Group::namespace);
-            pool = self.pool(&host, namespace, &destination.destination.subset, port);
-            clusters.push((name, destination.weight.max(1)));
+            let (to, called) = (self.destinations(), self.port.port.number);
+            let name = to.cluster(object, &field, &destination.destination, called, resources);
+            pool = to.policy(&name).connection_pool.and_then(|p| p.tcp);
+            clusters.push((name.to_string(), destination.weight.max(1)));
         }
         match clusters.as_slice() {
             [] => {
@@ -156,21 +150,8 @@ impl Called<'_> {
         }
     }
 
-    /// The port that a destination names, or the service's only one, or the one that was called.
-    fn destination_port(&self, host: &Hostname, destination: &RouteDestination) -> u16 {
-        let named = destination.destination.port.map(|p| p.number).filter(|p| *p != 0);
-        let only = || {
-            let ports = self.scope.groups.get(host)?.ports();
-            (ports.len() == 1).then(|| ports.keys().next().copied())?
-        };
-        named.or_else(only).unwrap_or(self.port.port.number)
-    }
-
-    /// The limits of connections that a destination rule sets.
-    fn pool(&self, host: &Hostname, namespace: &str, subset: &str, port: u16) -> Option<api::istio::TcpPool> {
-        let rule = self.mesh.destinations.of(self.class, host, namespace)?;
-        let subset = rule.subsets.iter().find(|s| s.name == subset);
-        rule.policy(subset, port).connection_pool?.tcp
+    fn destinations(&self) -> Destinations<'_> {
+        Destinations { mesh: self.mesh, class: self.class, scope: self.scope }
     }
 }
 

@@ -3,8 +3,10 @@
 /// What is spoken at a port, as far as it changes a sidecar's configuration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Protocol {
-    /// HTTP of any version, gRPC included.
+    /// HTTP/1.1.
     Http,
+    /// HTTP/2, gRPC included.
+    Http2,
     /// TLS, which is routed by server name.
     Tls,
     /// Bytes.
@@ -30,12 +32,18 @@ impl Protocol {
     pub(crate) fn parse(text: &str) -> Option<Protocol> {
         let text = text.strip_prefix("kubernetes.io/").unwrap_or(text).to_ascii_lowercase();
         Some(match text.as_str() {
-            "http" | "http2" | "grpc" | "grpc-web" | "h2c" | "ws" => Protocol::Http,
+            "http" | "ws" => Protocol::Http,
+            "http2" | "grpc" | "grpc-web" | "h2c" => Protocol::Http2,
             "https" | "tls" | "wss" => Protocol::Tls,
             "tcp" | "mongo" | "mysql" | "redis" => Protocol::Tcp,
             "udp" => Protocol::Udp,
             _ => return None,
         })
+    }
+
+    /// Whether it is HTTP of some version.
+    pub(crate) fn is_http(self) -> bool {
+        matches!(self, Protocol::Http | Protocol::Http2)
     }
 
     /// Servers on these ports speak first, so that nothing can be learnt from the client.
@@ -55,7 +63,7 @@ mod tests {
     fn app_protocol_wins_over_the_name_over_the_number() {
         let of = |app, name, number| Protocol::of_port(Some("TCP"), app, name, number);
         assert_eq!(of(Some("tcp"), "http-web", 80), Protocol::Tcp);
-        assert_eq!(of(Some("kubernetes.io/h2c"), "", 80), Protocol::Http);
+        assert_eq!(of(Some("kubernetes.io/h2c"), "", 80), Protocol::Http2);
         assert_eq!(of(Some("example.com/own"), "tls-x", 80), Protocol::Tls);
         assert_eq!(of(None, "httpx", 3306), Protocol::Tcp);
         assert_eq!(of(None, "", 9000), Protocol::Unknown);

@@ -27,6 +27,7 @@ pub(super) fn apply(patch: &Patch, _: Direction, resources: &mut Resources) -> R
             }
         }
     }
+    resources.routes.values_mut().try_for_each(|table| of_table(patch, &place, table))?;
     Ok(Vec::new())
 }
 

@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use api::istio::{
-    ClientTls, ConnectionPool, DestinationRule, Hostname, LoadBalancer, MeshConfig, Object, OutlierDetection, Subset,
-    TrafficPolicy,
+    ClientTls, ConnectionPool, DestinationRule, Hostname, LoadBalancer, MeshConfig, Object, OutlierDetection,
+    PortTrafficPolicy, RetryBudget, Subset, TrafficPolicy,
 };
 use api::selector::Labels;
 
 use super::by_age;
-use crate::mesh::{DOMAIN, Services, Visibility};
+use crate::mesh::{DOMAIN, Protocol, Services, Visibility};
 use crate::{Code, Diagnostic, ObjectRef, OutboundClass};
 
 /// Every DestinationRule, merged where they are for the same, by namespace.
@@ -41,6 +41,7 @@ pub(crate) struct Effective {
     pub(crate) connection_pool: Option<ConnectionPool>,
     pub(crate) outlier_detection: Option<OutlierDetection>,
     pub(crate) tls: Option<ClientTls>,
+    pub(crate) retry_budget: Option<RetryBudget>,
 }
 
 impl DestinationRules {
@@ -136,12 +137,7 @@ impl Merged {
         for policy in [self.policy.as_ref(), subset.and_then(|s| s.traffic_policy.as_ref())].into_iter().flatten() {
             effective.overlay(policy);
             if let Some(own) = policy.port_level_settings.iter().find(|p| p.port.number == port) {
-                effective = Effective {
-                    load_balancer: own.load_balancer.clone(),
-                    connection_pool: own.connection_pool.clone(),
-                    outlier_detection: own.outlier_detection.clone(),
-                    tls: own.tls.clone(),
-                };
+                effective = Effective::of_port(own);
             }
         }
         effective
@@ -158,6 +154,17 @@ impl Merged {
 }
 
 impl Effective {
+    /// What a rule says of one port, in place of all else.
+    fn of_port(own: &PortTrafficPolicy) -> Effective {
+        Effective {
+            load_balancer: own.load_balancer.clone(),
+            connection_pool: own.connection_pool.clone(),
+            outlier_detection: own.outlier_detection.clone(),
+            tls: own.tls.clone(),
+            retry_budget: None,
+        }
+    }
+
     fn overlay(&mut self, policy: &TrafficPolicy) {
         fn take<T: Clone>(kept: &mut Option<T>, new: &Option<T>) {
             if new.is_some() {
@@ -168,6 +175,7 @@ impl Effective {
         take(&mut self.connection_pool, &policy.connection_pool);
         take(&mut self.outlier_detection, &policy.outlier_detection);
         take(&mut self.tls, &policy.tls);
+        take(&mut self.retry_budget, &policy.retry_budget);
     }
 }
 
@@ -203,7 +211,14 @@ fn check_policy(
 ) {
     let mut top = Effective::default();
     top.overlay(policy);
-    check_effective(name, field, &top, found);
+    let mut spoken = services.iter().flat_map(|s| &s.ports).map(|p| p.protocol);
+    let requests = services.is_empty() || spoken.any(|p| p.is_http() || p == Protocol::Unknown);
+    check_effective(name, field, &top, requests, found);
+    let unsupported = [(policy.tunnel.is_some(), "tunnel"), (policy.proxy_protocol.is_some(), "proxyProtocol")];
+    for (_, what) in unsupported.into_iter().filter(|(present, _)| *present) {
+        let message = "is not supported, and has no effect";
+        found.push(name.warning(format!("{field}.{what}"), Code::NotSupported, message));
+    }
     for (i, own) in policy.port_level_settings.iter().enumerate() {
         let field = format!("{field}.portLevelSettings[{i}]");
         let mut ports = services.iter().flat_map(|s| &s.ports);
@@ -211,25 +226,30 @@ fn check_policy(
             let message = format!("the service has no port {}", own.port.number);
             found.push(name.warning(format!("{field}.port.number"), Code::ReferenceNotFound, message));
         }
-        let effective = Effective {
-            load_balancer: own.load_balancer.clone(),
-            connection_pool: own.connection_pool.clone(),
-            outlier_detection: own.outlier_detection.clone(),
-            tls: own.tls.clone(),
-        };
-        check_effective(name, &field, &effective, found);
+        check_effective(name, &field, &Effective::of_port(own), requests, found);
     }
 }
 
-fn check_effective(name: &ObjectRef, field: &str, policy: &Effective, found: &mut Vec<Diagnostic>) {
+fn check_effective(name: &ObjectRef, field: &str, policy: &Effective, requests: bool, found: &mut Vec<Diagnostic>) {
     let balancer = policy.load_balancer.as_ref();
-    let unsupported = [
+    let of_requests = [
         (policy.connection_pool.as_ref().is_some_and(|p| p.http.is_some()), "connectionPool.http"),
         (balancer.is_some_and(|b| b.consistent_hash.is_some()), "loadBalancer.consistentHash"),
-        (balancer.is_some_and(|b| b.warmup.is_some()), "loadBalancer.warmup"),
+    ];
+    for (_, what) in of_requests.into_iter().filter(|(present, _)| *present && !requests) {
+        let message = "has no effect: no port of the service speaks HTTP";
+        found.push(name.warning(format!("{field}.{what}"), Code::OnlyHttp, message));
+    }
+    let unsupported = [
+        (balancer.is_some_and(|b| b.zone_aware_lb_setting.is_some()), "loadBalancer.zoneAwareLbSetting"),
+        (
+            policy.outlier_detection.as_ref().is_some_and(|o| !o.outlier_detection_http_error_codes.is_empty()),
+            "outlierDetection.outlierDetectionHttpErrorCodes",
+        ),
+        (policy.tls.as_ref().is_some_and(|t| !t.ca_crl.is_empty()), "tls.caCrl"),
     ];
     for (_, what) in unsupported.into_iter().filter(|(present, _)| *present) {
-        let message = "is not supported on connections, and has no effect";
+        let message = "is not supported, and has no effect";
         found.push(name.warning(format!("{field}.{what}"), Code::NotSupported, message));
     }
     let Some(tls) = &policy.tls else { return };

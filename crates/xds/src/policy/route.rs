@@ -1,9 +1,14 @@
 //! Routes of sidecars.
 
-use std::collections::BTreeMap;
+mod http;
+mod http_check;
+
+pub(crate) use http::Http;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use api::istio::{Hostname, L4Match, MeshConfig, Object, TlsMatch, VirtualService};
+use api::istio::{Hostname, HttpMatch, L4Match, MeshConfig, Object, TlsMatch, VirtualService};
 use api::selector::Labels;
 
 use super::by_age;
@@ -25,6 +30,8 @@ pub(crate) struct Routes {
 pub(crate) struct Route {
     pub(crate) object: ObjectRef,
     pub(crate) spec: VirtualService,
+    /// The routes for requests, with those of delegates.
+    pub(crate) http: Vec<Http>,
     visibility: Visibility,
 }
 
@@ -36,11 +43,13 @@ impl Routes {
         found: &mut Vec<Diagnostic>,
     ) -> Routes {
         let mut routes = Routes::default();
+        let default = &mesh.default_virtual_service_export_to;
+        let delegates = http::Delegates::new(objects, default);
         for object in by_age(objects).into_iter().filter(|o| is_for_sidecars(&o.spec.gateways)) {
             let namespace = object.metadata.namespace.as_str();
-            let visibility =
-                Visibility::new(&object.spec.export_to, &mesh.default_virtual_service_export_to, namespace);
-            let route = Route { object: ObjectRef::of(object), spec: object.spec.clone(), visibility };
+            let visibility = Visibility::new(&object.spec.export_to, default, namespace);
+            let http = delegates.routes(object, found);
+            let route = Route { object: ObjectRef::of(object), spec: object.spec.clone(), http, visibility };
             let route = Arc::new(route);
             check(&route, found);
             check_ports(&route, services, found);
@@ -69,17 +78,24 @@ impl Routes {
 
     /// The routes for a client's calls of a host: of the most specific host that covers it, the oldest.
     pub(crate) fn of(&self, class: &OutboundClass, host: &Hostname) -> Option<&Arc<Route>> {
-        let oldest = |routes: &'_ [Arc<Route>]| routes.iter().position(|r| r.visibility.includes(&class.namespace));
-        let visible = |pattern| {
-            let routes: &Vec<Arc<Route>> = self.by_host.get(pattern)?;
-            routes.get(oldest(routes)?)
-        };
+        let visible = |pattern| self.first_for(class, pattern);
         if let Some(route) = visible(host) {
             return Some(route);
         }
         let wider = self.by_host.range(Hostname::wildcards()).filter(|(pattern, _)| pattern.covers(host));
         let usable = wider.filter_map(|(pattern, _)| Some((pattern, visible(pattern)?)));
         usable.max_by_key(|(pattern, _)| pattern.specificity()).map(|(_, route)| route)
+    }
+
+    /// The hosts for which a client's calls may have other routes in `other`.
+    pub(crate) fn differing<'a>(&'a self, other: &'a Routes, class: &OutboundClass) -> BTreeSet<&'a Hostname> {
+        let hosts = self.by_host.keys().chain(other.by_host.keys());
+        hosts.filter(|host| self.first_for(class, host) != other.first_for(class, host)).collect()
+    }
+
+    /// The routes that are written for exactly this host, as a client sees them.
+    pub(crate) fn first_for(&self, class: &OutboundClass, host: &Hostname) -> Option<&Arc<Route>> {
+        self.by_host.get(host)?.iter().find(|route| route.visibility.includes(&class.namespace))
     }
 
     /// The routes that may hold for a client's calls, with the hosts that they are for.
@@ -90,11 +106,12 @@ impl Routes {
 
     /// The keys of labels by which routes tell callers apart.
     pub(crate) fn label_keys(&self) -> impl Iterator<Item = &str> {
-        let specs = self.by_host.values().flatten().map(|r| &r.spec);
-        specs.flat_map(|spec| {
+        self.by_host.values().flatten().flat_map(|route| {
+            let spec = &route.spec;
             let tcp = spec.tcp.iter().flat_map(|r| &r.matches).map(|m| &m.source_labels);
             let tls = spec.tls.iter().flat_map(|r| &r.matches).map(|m| &m.source_labels);
-            tcp.chain(tls).flat_map(|labels| labels.keys().map(String::as_str))
+            let http = route.http.iter().flat_map(|r| &r.route.matches).map(|m| &m.source_labels);
+            tcp.chain(tls).chain(http).flat_map(|labels| labels.keys().map(String::as_str))
         })
     }
 }
@@ -129,6 +146,12 @@ impl<'a> From<&'a TlsMatch> for Caller<'a> {
     }
 }
 
+impl<'a> From<&'a HttpMatch> for Caller<'a> {
+    fn from(m: &'a HttpMatch) -> Caller<'a> {
+        Caller { port: m.port, labels: &m.source_labels, gateways: &m.gateways, namespace: &m.source_namespace }
+    }
+}
+
 fn is_for_sidecars(gateways: &[String]) -> bool {
     gateways.is_empty() || gateways.iter().any(|g| g == MESH)
 }
@@ -149,7 +172,11 @@ fn check_ports(route: &Route, services: &Services, found: &mut Vec<Diagnostic>) 
         let ports = route.matches.iter().enumerate();
         ports.filter_map(move |(j, m)| Some((format!("spec.tls[{i}].match[{j}].port"), m.port?)))
     });
-    for (field, port) in tcp.chain(tls) {
+    let http = route.http.iter().filter(|http| http.object == *object).flat_map(|http| {
+        let ports = http.route.matches.iter().enumerate();
+        ports.filter_map(move |(j, m)| Some((format!("{}.match[{j}].port", http.field), m.port?)))
+    });
+    for (field, port) in tcp.chain(tls).chain(http) {
         if !known().any(|service| service.ports.iter().any(|p| p.number == port)) {
             let message = format!("no service of these hosts has the port {port}; the condition never holds");
             found.push(object.warning(field, Code::ReferenceNotFound, message));
@@ -159,12 +186,25 @@ fn check_ports(route: &Route, services: &Services, found: &mut Vec<Diagnostic>) 
 
 fn check(route: &Route, found: &mut Vec<Diagnostic>) {
     let (object, spec) = (&route.object, &route.spec);
-    if !spec.http.is_empty() {
-        let message = "routes for HTTP have no effect: the mesh carries connections, and HTTP is one of them";
-        found.push(object.warning("spec.http", Code::NotSupported, message));
+    for http in &route.http {
+        http_check::check(http, found);
+    }
+    let takes_all = |http: &&Http| http.route.matches.is_empty() && http.object == *object;
+    if let Some(first) = route.http.iter().find(takes_all) {
+        let later = route.http.iter().skip_while(|http| *http != first).skip(1).filter(|http| http.object == *object);
+        found.extend(later.map(|http| {
+            let message = format!("is never reached: {} takes every request", first.field);
+            object.warning(&http.field, Code::Unreachable, message)
+        }));
     }
     if spec.http.is_empty() && spec.tls.is_empty() && spec.tcp.is_empty() {
         found.push(object.error("spec", Code::InvalidValue, "http, tcp or tls must be provided in virtual service"));
+    }
+    for (i, tcp) in spec.tcp.iter().enumerate() {
+        for (j, _) in tcp.matches.iter().enumerate().filter(|(_, m)| !m.source_subnet.is_empty()) {
+            let message = "has no effect: a sidecar's connections are all from its own workload";
+            found.push(object.warning(format!("spec.tcp[{i}].match[{j}].sourceSubnet"), Code::NotSupported, message));
+        }
     }
     for (i, tls) in spec.tls.iter().enumerate() {
         for (j, condition) in tls.matches.iter().enumerate().filter(|(_, m)| m.sni_hosts.is_empty()) {

@@ -139,7 +139,10 @@ fn a_refusal_comes_before_an_admission_and_audit_changes_nothing() {
     let outcome = arrive(&snapshot(&resources), 9000, &proxied(SLEEP));
     assert_eq!(outcome, "denied by ns[foo]-policy[deny]-rule[0]");
     let every = |r: &Resources| {
-        chains(r, "virtualInbound").into_iter().skip(1).all(|c| c.ends_with("rbac rbac rbac tcp_proxy"))
+        let connections = |c: &str| c.ends_with("rbac rbac rbac tcp_proxy");
+        // Requests have the same filters inside.
+        let requests = |c: &str| c.ends_with("http_connection_manager(rbac rbac rbac router)");
+        chains(r, "virtualInbound").iter().skip(1).all(|c| connections(c) || requests(c))
     };
     assert!(every(&resources), "{:#?}", chains(&resources, "virtualInbound"));
 }

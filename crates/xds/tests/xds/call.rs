@@ -113,6 +113,7 @@ fn follow<T>(
         arrival: Arrival::Captured(direction),
         destination: destination.parse().unwrap(),
         source: SocketAddr::new(caller.from.unwrap_or("10.0.0.1").parse().unwrap(), 40000),
+        spoken: None,
         hello: (caller.identity.is_some() || caller.sni.is_some()).then_some(&hello),
         identities: &identities,
         random: 0,

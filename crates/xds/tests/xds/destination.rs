@@ -148,7 +148,14 @@ fn what_has_no_effect_is_said() {
         "host: tcp-echo, trafficPolicy: {tls: {}}",
         "Warning [Unsafe] (DestinationRule foo/r) spec.trafficPolicy.tls.mode",
     );
-    said("host: tcp-echo, trafficPolicy: {connectionPool: {http: {}}}", "spec.trafficPolicy.connectionPool.http");
+    said(
+        "host: tcp-echo, trafficPolicy: {connectionPool: {http: {}}}",
+        "Warning [OnlyHttp] (DestinationRule foo/r) spec.trafficPolicy.connectionPool.http",
+    );
+    said(
+        "host: tcp-echo, trafficPolicy: {tunnel: {}}",
+        "Warning [NotSupported] (DestinationRule foo/r) spec.trafficPolicy.tunnel",
+    );
     said("host: tcp-echo, trafficPolicy: {portLevelSettings: [{port: {number: 1}}]}", "the service has no port 1");
     said("host: tcp-echo, subsets: [{name: x, labels: {version: v9}}]", "no endpoint of the service has these labels");
     said("host: tcp-echo, subsets: [{name: 'x|y'}]", "is not a subset's name");

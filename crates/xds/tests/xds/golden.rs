@@ -17,6 +17,7 @@ fn yaml(mesh: &Mesh, resources: &Resources) -> String {
         "diagnostics": diagnostics,
         "endpoints": messages(&pool, "envoy.config.endpoint.v3.ClusterLoadAssignment", &resources.endpoints),
         "listeners": messages(&pool, "envoy.config.listener.v3.Listener", &resources.listeners),
+        "routes": messages(&pool, "envoy.config.route.v3.RouteConfiguration", &resources.routes),
         "secrets": resources.secrets,
     });
     serde_saphyr::to_string(&value).unwrap()

@@ -43,8 +43,10 @@ fn permissive_takes_everything() {
         "0.0.0.0_9001-mtls: port=9001 tls alpn mtls tcp_proxy",
         "0.0.0.0_9001-tls: port=9001 tls tcp_proxy",
         "0.0.0.0_9001: port=9001 raw_buffer tcp_proxy",
-        "virtualInbound-mtls: tls alpn mtls tcp_proxy",
+        "virtualInbound-http-mtls: tls alpn=istio-http/1.0,istio-http/1.1,istio-h2 mtls http_connection_manager(router)",
+        "virtualInbound-mtls: tls alpn=istio-peer-exchange,istio mtls tcp_proxy",
         "virtualInbound-tls: tls tcp_proxy",
+        "virtualInbound-http: raw_buffer alpn=http/1.0,http/1.1,h2c http_connection_manager(router)",
         "virtualInbound: raw_buffer tcp_proxy",
     ];
     assert_eq!(chains(&resources, "virtualInbound"), expected);
@@ -60,13 +62,22 @@ fn speaks(protocol: &str, port: u16) -> String {
 
 #[test]
 fn permissive_takes_everything_whatever_is_spoken() {
-    for protocol in ["http", "grpc", "tcp", "tls", "unknown"] {
+    for (protocol, becomes) in [
+        ("http", "HTTP"),
+        ("grpc", "HTTP"),
+        ("tcp", "inbound|8080||"),
+        ("tls", "inbound|8080||"),
+        ("unknown", "inbound|8080||"),
+    ] {
         let objects = speaks(protocol, 8080);
-        assert_eq!(at(&objects, 8080), ["inbound|8080||"; 3], "{protocol}");
+        assert_eq!(at(&objects, 8080), [becomes; 3], "{protocol}");
         assert_eq!(ends_tls(&objects, 8080), [true, false, false], "{protocol}");
     }
     assert_eq!(ends_tls("", 9002), [true, false, false]);
-    let expected = ["0.0.0.0_8080-mtls: port=8080 alpn mtls tcp_proxy", "0.0.0.0_8080: port=8080 tcp_proxy"];
+    let expected = [
+        "0.0.0.0_8080-mtls: port=8080 alpn mtls http_connection_manager(router)",
+        "0.0.0.0_8080: port=8080 http_connection_manager(router)",
+    ];
     assert_eq!(chains(&told("tcp-echo", &speaks("http", 8080)), "virtualInbound")[1..3], expected);
 }
 
@@ -86,9 +97,9 @@ fn strict_takes_mutual_tls_alone() {
     };
     assert_eq!(refused(9000), ("inbound|9000||".to_owned(), true, true));
     assert_eq!(refused(9002), (PASS.to_owned(), true, true));
-    for protocol in ["http", "tcp", "unknown"] {
+    for (protocol, becomes) in [("http", "HTTP"), ("tcp", "inbound|8080||"), ("unknown", "inbound|8080||")] {
         let [mutual, tls, plain] = at(&format!("{mesh}{}", speaks(protocol, 8080)), 8080);
-        assert_eq!((mutual.as_str(), tls.as_str(), plain.as_str()), ("inbound|8080||", "tls:", "no"), "{protocol}");
+        assert_eq!((mutual.as_str(), tls.as_str(), plain.as_str()), (becomes, "tls:", "no"), "{protocol}");
     }
 }
 

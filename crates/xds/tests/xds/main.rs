@@ -11,6 +11,7 @@ mod legacy;
 mod order;
 mod outbound;
 mod real_envoy;
+mod request;
 mod scope;
 mod telemetry;
 mod world;

@@ -10,8 +10,9 @@ fn bytes(resources: &Resources) -> Vec<Vec<u8>> {
     let listeners = resources.listeners.values().map(Message::encode_to_vec);
     let clusters = resources.clusters.values().map(Message::encode_to_vec);
     let endpoints = resources.endpoints.values().map(Message::encode_to_vec);
+    let routes = resources.routes.values().map(Message::encode_to_vec);
     let diagnostics = resources.diagnostics.iter().map(|d| d.to_string().into_bytes());
-    listeners.chain(clusters).chain(endpoints).chain(diagnostics).collect()
+    listeners.chain(clusters).chain(endpoints).chain(routes).chain(diagnostics).collect()
 }
 
 /// A small generator of numbers (xorshift), so that a failure happens again.
@@ -77,11 +78,12 @@ fn updated(held: &Resources, old: &Mesh, new: &Mesh, name: &str) -> Resources {
         _ if class != old.outbound_class(&node) => return xds::build(new, &node),
         Outdated::Everything => return xds::build(new, &node),
         Outdated::Nothing => held.clone(),
-        Outdated::Clusters(hosts) => {
-            let made = xds::outbound_of(new, &class, &hosts);
+        Outdated::Parts { clusters, tables } => {
+            let made = xds::clusters_of(new, &class, &clusters);
             let mut next = held.clone();
             next.clusters.extend(made.clusters);
             next.endpoints.extend(made.endpoints);
+            next.routes.extend(xds::tables(new, &class, Some(&tables)).into_iter().map(|(name, t)| (name, t.routes)));
             next
         }
     };
@@ -126,7 +128,7 @@ fn what_is_brought_up_to_date_is_what_is_built_anew() {
         for (name, held) in names.iter().zip(&mut held) {
             *held = updated(held, &mesh, &next, name);
             let expected = xds::build(&fresh, &node(name));
-            let part = |r: &Resources| (r.listeners.clone(), r.clusters.clone(), r.endpoints.clone());
+            let part = |r: &Resources| (r.listeners.clone(), r.routes.clone(), r.clusters.clone(), r.endpoints.clone());
             assert!(part(held) == part(&expected), "{name} after an edit of {}", all[i]);
         }
         mesh = next;

@@ -143,11 +143,6 @@ fn what_routes_name_must_be_there() {
         &unknown,
         "Error [ReferenceNotFound] (VirtualService foo/v) spec.tcp[0].route[0].destination",
     );
-    assert_found(
-        "sleep",
-        &routes("{hosts: [tcp-echo], http: [{}]}"),
-        "Warning [NotSupported] (VirtualService foo/v) spec.http",
-    );
     let port = routes("{hosts: [tcp-echo], tcp: [{match: [{port: 1}], route: [{destination: {host: tcp-echo}}]}]}");
     assert_found("sleep", &port, "spec.tcp[0].match[0].port: no service of these hosts has the port 1");
     assert_found("sleep", &routes("{hosts: ['*'], tcp: [{}]}"), "the host * is for gateways alone");

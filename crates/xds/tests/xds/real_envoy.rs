@@ -8,11 +8,18 @@ use envoy::envoy::config::bootstrap::v3::bootstrap::{DynamicResources, StaticRes
 use envoy::envoy::config::cluster::v3::Cluster;
 use envoy::envoy::config::core::v3::api_config_source::ApiType;
 use envoy::envoy::config::core::v3::grpc_service::{EnvoyGrpc, TargetSpecifier};
+use envoy::envoy::config::core::v3::{Address, SocketAddress, address, socket_address::PortSpecifier};
 use envoy::envoy::config::core::v3::{ApiConfigSource, ApiVersion, GrpcService, Node};
+use envoy::envoy::config::listener::v3::{Filter, FilterChain, Listener, filter::ConfigType};
+use envoy::envoy::extensions::filters::network::http_connection_manager::v3::HttpConnectionManager;
+use envoy::envoy::extensions::filters::network::http_connection_manager::v3::http_connection_manager::RouteSpecifier;
 use prost::Message;
+use prost_types::Any;
 use xds::Resources;
 
 use crate::world::{case, cases, told};
+
+const MANAGER: &str = "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager";
 
 /// The resources as what Envoy starts with. What they leave to ADS it would ask for later.
 fn bootstrap(resources: &Resources) -> Bootstrap {
@@ -30,13 +37,52 @@ fn bootstrap(resources: &Resources) -> Bootstrap {
     Bootstrap {
         node: Some(Node { id: "test".to_owned(), cluster: "test".to_owned(), ..Node::default() }),
         static_resources: Some(StaticResources {
-            listeners: resources.listeners.values().cloned().collect(),
+            listeners: resources.listeners.values().cloned().chain(routed(resources)).collect(),
             clusters: resources.clusters.values().cloned().chain([ads, agent]).collect(),
             ..StaticResources::default()
         }),
         dynamic_resources: Some(DynamicResources { ads_config: Some(source), ..DynamicResources::default() }),
         ..Bootstrap::default()
     }
+}
+
+/// For each table of routes a listener that has it inside, since Envoy would ask for it later, too.
+fn routed(resources: &Resources) -> impl Iterator<Item = Listener> {
+    let Some(manager) = resources.listeners.values().flat_map(managers).next() else {
+        return None.into_iter().flatten();
+    };
+    let listeners = resources.routes.values().enumerate().map(move |(i, table)| {
+        let manager = HttpConnectionManager {
+            route_specifier: Some(RouteSpecifier::RouteConfig(table.clone())),
+            ..manager.clone()
+        };
+        let any = Any { type_url: format!("type.googleapis.com/{MANAGER}"), value: manager.encode_to_vec() };
+        let filter = Filter { name: "http".to_owned(), config_type: Some(ConfigType::TypedConfig(any)) };
+        let port = u32::try_from(20000 + i).unwrap();
+        let address = SocketAddress {
+            address: "127.0.0.1".to_owned(),
+            port_specifier: Some(PortSpecifier::PortValue(port)),
+            ..SocketAddress::default()
+        };
+        Listener {
+            name: format!("table {}", table.name),
+            address: Some(Address { address: Some(address::Address::SocketAddress(address)) }),
+            filter_chains: vec![FilterChain { filters: vec![filter], ..FilterChain::default() }],
+            ..Listener::default()
+        }
+    });
+    Some(listeners).into_iter().flatten()
+}
+
+/// What takes requests off the connections of a listener.
+fn managers(listener: &Listener) -> impl Iterator<Item = HttpConnectionManager> {
+    let chains = listener.filter_chains.iter().filter(|_| listener.name != "virtualInbound");
+    chains.flat_map(|chain| &chain.filters).filter_map(|filter| match &filter.config_type {
+        Some(ConfigType::TypedConfig(any)) if any.type_url.ends_with(MANAGER) => {
+            Some(HttpConnectionManager::decode(any.value.as_slice()).unwrap())
+        }
+        _ => None,
+    })
 }
 
 /// What Envoy says of resources, if it refuses them.

@@ -2,7 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use envoy::envoy::config::listener::v3::FilterChain;
+use envoy::envoy::config::listener::v3::{Filter, FilterChain, filter::ConfigType};
+use envoy::envoy::extensions::filters::network::http_connection_manager::v3::HttpConnectionManager;
+use prost::Message;
 use serde_json::Value;
 use xds::{Locality, Mesh, Node, Objects, Resources};
 
@@ -65,10 +67,30 @@ fn chain(chain: &FilterChain, prefix: &str) -> String {
     if !condition.transport_protocol.is_empty() {
         parts.push(condition.transport_protocol);
     }
-    parts.extend((!condition.application_protocols.is_empty()).then(|| "alpn".to_owned()));
+    let protocols = condition.application_protocols.join(",");
+    let alpn = match protocols.as_str() {
+        "" => None,
+        "istio,istio-peer-exchange,istio-http/1.0,istio-http/1.1,istio-h2" => Some("alpn".to_owned()),
+        some => Some(format!("alpn={some}")),
+    };
+    parts.extend(alpn);
     parts.extend(chain.transport_socket.as_ref().map(|_| "mtls".to_owned()));
-    parts.extend(chain.filters.iter().map(|f| f.name.rsplit('.').next().unwrap().to_owned()));
+    parts.extend(chain.filters.iter().map(filter));
     parts.join(" ")
+}
+
+/// The last part of a filter's name, with those of the filters of requests inside.
+fn filter(filter: &Filter) -> String {
+    let last = |name: &str| name.rsplit('.').next().unwrap().to_owned();
+    let name = last(&filter.name);
+    match &filter.config_type {
+        Some(ConfigType::TypedConfig(any)) if name == "http_connection_manager" => {
+            let manager = HttpConnectionManager::decode(any.value.as_slice()).unwrap();
+            let inside: Vec<String> = manager.http_filters.iter().map(|f| last(&f.name)).collect();
+            format!("{name}({})", inside.join(" "))
+        }
+        _ => name,
+    }
 }
 
 pub(crate) fn testdata() -> PathBuf {

@@ -71,6 +71,7 @@ fn of(snapshot: &Snapshot, random: u64, target: &str, user: &str) -> String {
         arrival: Arrival::At(address),
         destination: address,
         source: "10.0.0.7:1234".parse().unwrap(),
+        spoken: None,
         hello: None,
         identities: &[],
         random,
