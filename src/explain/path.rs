@@ -111,6 +111,7 @@ impl World<'_> {
             Outcome::NoEndpoint(cluster) if &*cluster.name == xds::BLACK_HOLE => {
                 vec![end(format!("{pod} may call nothing but known services, and none has {to}"))]
             }
+            outcome @ Outcome::Http(_) => vec![path(None, Verdict::Allowed, nowhere(outcome, pod))],
             outcome => vec![end(nowhere(outcome, pod))],
         };
         Ok((Some(hop), paths))
@@ -258,6 +259,7 @@ impl World<'_> {
                 let by = saying.iter().map(ToString::to_string).collect();
                 (Verdict::Refused, format!("the handshake fails: {refusal}"), by)
             }
+            outcome @ Outcome::Http(_) => (Verdict::Allowed, nowhere(outcome, &name), Vec::new()),
             outcome => (Verdict::Unreachable, nowhere(outcome, &name), Vec::new()),
         };
         Path { decided_by: by, ..path(None, verdict, reason) }
@@ -351,7 +353,9 @@ fn nowhere(outcome: &Outcome<'_>, pod: &str) -> String {
         Outcome::NoCluster(name) => format!("a route of {pod} names {name}, which is not there"),
         Outcome::NoEndpoint(cluster) => format!("{} has no endpoint", cluster.name),
         Outcome::TlsRefused(refusal) => format!("the handshake fails: {refusal}"),
-        Outcome::Http(_) => format!("{pod} takes requests of HTTP there, each of which has a route of its own"),
+        Outcome::Http(_) => {
+            format!("{pod} takes requests of HTTP there, and routes and policies decide about each of them")
+        }
         Outcome::Denied(_) | Outcome::Proxied { .. } => String::new(),
     }
 }

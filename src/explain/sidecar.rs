@@ -93,10 +93,11 @@ fn has_sidecar(pod: &Pod) -> bool {
 }
 
 fn snapshot(resources: &Resources, certificate: &Certificate) -> anyhow::Result<Snapshot> {
-    let Resources { listeners, routes: _, clusters, endpoints, secrets, diagnostics: _ } = resources;
+    let Resources { listeners, routes, clusters, endpoints, secrets, diagnostics: _ } = resources;
     let snapshot = offer(&Snapshot::default(), TypeUrl::Cluster, clusters)?;
     let snapshot = offer(&snapshot, TypeUrl::Endpoint, endpoints)?;
     let snapshot = offer(&snapshot, TypeUrl::Listener, listeners)?;
+    let snapshot = offer(&snapshot, TypeUrl::Route, routes)?;
     let secrets = secrets.iter().map(|name| (name.clone(), certificate.secret(name))).collect();
     offer(&snapshot, TypeUrl::Secret, &secrets)
 }

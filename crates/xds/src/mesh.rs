@@ -110,8 +110,8 @@ impl Mesh {
         let kept = same(was, objects, |o| &o.cluster_rbac_configs) && same(was, objects, |o| &o.rbac_configs);
         let kept = kept && same(was, objects, |o| &o.service_roles) && same(was, objects, |o| &o.service_role_bindings);
         let roles = Part::new(old.map(|o| &o.roles), kept, |_, found| {
-            let configs = (&*objects.cluster_rbac_configs, &*objects.rbac_configs);
-            ServiceRoles::new(configs, &objects.service_roles, &objects.service_role_bindings, found)
+            let (cluster, configs) = (&objects.cluster_rbac_configs, &objects.rbac_configs);
+            ServiceRoles::new(cluster, configs, &objects.service_roles, &objects.service_role_bindings, found)
         });
         let kept = alike_workloads && same(was, objects, |o| &o.envoy_filters);
         let patches = Part::new(old.map(|o| &o.patches), kept, |_, found| {

@@ -78,12 +78,12 @@ pub(crate) enum Direction {
 
 impl Patch {
     fn is_for(&self, direction: Direction) -> bool {
-        match (self.place.context, direction) {
-            (PatchContext::Any, _) => true,
-            (PatchContext::SidecarInbound, Direction::Inbound) => true,
-            (PatchContext::SidecarOutbound, Direction::Outbound) => true,
-            _ => false,
-        }
+        matches!(
+            (self.place.context, direction),
+            (PatchContext::Any, _)
+                | (PatchContext::SidecarInbound, Direction::Inbound)
+                | (PatchContext::SidecarOutbound, Direction::Outbound)
+        )
     }
 
     /// Whether it adds something of its own, which must be done once though it be for both directions.

@@ -56,7 +56,8 @@ impl<'a> Granted<'a> {
 
 impl ServiceRoles {
     pub(crate) fn new(
-        (cluster, configs): (&[Arc<Object<ClusterRbacConfig>>], &[Arc<Object<RbacConfig>>]),
+        cluster: &[Arc<Object<ClusterRbacConfig>>],
+        configs: &[Arc<Object<RbacConfig>>],
         roles: &[Arc<Object<ServiceRole>>],
         bindings: &[Arc<Object<ServiceRoleBinding>>],
         found: &mut Vec<Diagnostic>,
