@@ -101,6 +101,8 @@ fn note(exchange: &mut Exchange, frame: Option<&Result<Frame<Bytes>, hyper::Erro
 /// What upstream has answered, as downstream gets it.
 pub(crate) fn from_upstream(mut exchange: Box<Exchange>, response: Response<Incoming>) -> Response<ResponseBody> {
     let mut response = response;
+    // Headers that are added may quote it.
+    exchange.status = Some(response.status());
     let changed = response.status() == StatusCode::SWITCHING_PROTOCOLS;
     head::hop_by_hop(response.headers_mut(), changed);
     if changed {

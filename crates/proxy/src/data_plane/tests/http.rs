@@ -167,6 +167,16 @@ fn a_request_goes_to_its_cluster_and_back() {
 }
 
 #[test]
+fn a_header_that_is_added_to_an_answer_may_quote_its_status() {
+    let mut plane = Plane::start();
+    let added = "response_headers_to_add: [{header: {key: x-status, value: '%RESPONSE_CODE%'}}]";
+    let routes = any(&format!("{{match: {{prefix: /}}, route: {{cluster: c}}, {added}}}"));
+    let upstream = web(|_| "HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n".to_owned());
+    let address = plane.cluster("c", &[upstream], "").http(&routes, "").go();
+    assert_eq!(get(address, "/", "").header("x-status"), "404");
+}
+
+#[test]
 fn a_request_without_an_answer_gets_one_of_the_proxy() {
     let mut plane = Plane::start();
     let routes = [
