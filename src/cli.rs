@@ -8,7 +8,8 @@ use nix::sys::signal::SigSet;
 
 use crate::output::{self, Format};
 use crate::{
-    analyze, cluster, down, explain, image, kube_inject, kubeconfig, pilot_agent, proxy, proxy_config, run, status, up,
+    analyze, cluster, down, explain, gateway, image, kube_inject, kubeconfig, pilot_agent, proxy, proxy_config, run,
+    status, up,
 };
 
 /// Exit code of a negative answer: something is not running, not found, not equal.
@@ -94,6 +95,8 @@ enum Command {
     #[command(after_help = "Examples:\n  kubectl apply -f <(isthmus kube-inject -f samples/sleep/sleep.yaml)\n  \
         cat all.yaml | isthmus kube-inject -f - | kubectl apply -f -")]
     KubeInject(kube_inject::KubeInjectArgs),
+    /// Deploy gateways, through which meshes reach one another
+    Gateway(gateway::GatewayArgs),
     /// Print a completion script for a shell
     #[command(after_help = "Examples:\n  source <(isthmus completion bash)\n  isthmus completion fish | source")]
     Completion {
@@ -137,6 +140,7 @@ pub(crate) fn main() -> ExitCode {
         Command::ProxyConfig(args) => proxy_config::proxy_config(*args),
         Command::Image(args) => image::image(args),
         Command::KubeInject(args) => kube_inject::kube_inject(args),
+        Command::Gateway(args) => gateway::gateway(args),
         Command::Completion { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "isthmus", &mut std::io::stdout());
             Ok(ExitCode::SUCCESS)

@@ -11,7 +11,11 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 #[derive(Parser)]
-#[command(name = "pilot-agent", about = "Runs a sidecar, and what belongs to it", arg_required_else_help = true)]
+#[command(
+    name = "pilot-agent",
+    about = "Runs a sidecar or a gateway, and what belongs to it",
+    arg_required_else_help = true
+)]
 struct PilotAgent {
     #[command(subcommand)]
     command: Command,
@@ -21,7 +25,7 @@ struct PilotAgent {
 enum Command {
     /// Lead the pod's TCP connections to its sidecar
     IstioIptables(istio_iptables::Args),
-    /// Run the sidecar
+    /// Run the proxy
     Proxy(proxy::Args),
     /// Ask the sidecar's admin interface
     Request(request::Args),

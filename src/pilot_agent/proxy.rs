@@ -1,17 +1,18 @@
-//! `pilot-agent proxy`: the sidecar itself. Its options are those of Istio's agent.
+//! `pilot-agent proxy`: the sidecar or the gateway itself. Its options are those of Istio's agent.
 
 use std::process::ExitCode;
 
-use agent::Logging;
+use agent::{Logging, Role};
+use clap::ValueEnum;
 
 use crate::{memory, output};
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// What kind of proxy it is
-    #[arg(value_parser = ["sidecar"], default_value = "sidecar")]
-    role: String,
-    /// How many threads carry connections; 0 is one for each core
+    #[arg(value_enum, default_value = "sidecar")]
+    role: Kind,
+    /// How many threads carry connections; 0 is one for each core, as gateways have unless told otherwise
     #[arg(long)]
     concurrency: Option<usize>,
     /// What Envoy logs
@@ -22,6 +23,15 @@ pub(crate) struct Args {
     components: String,
     #[command(flatten)]
     meaningless: Meaningless,
+}
+
+/// A kind of proxy, under Istio's name for it.
+#[derive(Clone, Copy, ValueEnum)]
+enum Kind {
+    /// Beside an application
+    Sidecar,
+    /// Alone, as a gateway
+    Router,
 }
 
 /// What manifests made for Istio may say, and what has no meaning here.
@@ -50,7 +60,7 @@ struct Meaningless {
 }
 
 pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let Args { role: _, concurrency, level, components, meaningless } = args;
+    let Args { role, concurrency, level, components, meaningless } = args;
     let Meaningless {
         domain: _,
         log_output_level: _,
@@ -64,5 +74,9 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
         trust_domain: _,
     } = meaningless;
     let reload = Box::new(output::adjustable_log());
-    Ok(agent::run(concurrency, Logging { level, components, reload }, memory::give_back)?)
+    let role = match role {
+        Kind::Sidecar => Role::Sidecar,
+        Kind::Router => Role::Router,
+    };
+    Ok(agent::run(role, concurrency, Logging { level, components, reload }, memory::give_back)?)
 }

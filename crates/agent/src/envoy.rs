@@ -15,7 +15,7 @@ use tokio::process::{Child, Command};
 use tokio::time::Instant;
 
 use crate::settings::Settings;
-use crate::{ADMIN_PORT, AgentError, Logging};
+use crate::{ADMIN_PORT, AgentError, Logging, Role};
 
 /// How often a draining Envoy is asked how many connections are left.
 const LOOK: Duration = Duration::from_millis(100);
@@ -63,9 +63,14 @@ impl Envoy {
     }
 
     /// Stops to accept, lets connections end for a while, then ends it.
-    pub(crate) async fn stop(mut self, drain: Duration) -> io::Result<ExitStatus> {
-        let deadline = Instant::now() + drain;
-        if let Err(error) = ask("POST", "/drain_listeners?graceful&inboundonly").await {
+    pub(crate) async fn stop(mut self, settings: &Settings) -> io::Result<ExitStatus> {
+        let deadline = Instant::now() + settings.drain;
+        // A sidecar goes on with what its application calls; everything that a gateway carries comes from outside.
+        let drain = match settings.role {
+            Role::Sidecar => "/drain_listeners?graceful&inboundonly",
+            Role::Router => "/drain_listeners?graceful",
+        };
+        if let Err(error) = ask("POST", drain).await {
             tracing::warn!(%error, "Envoy does not drain");
         }
         let emptied = async {

@@ -64,6 +64,15 @@ pub struct Logging {
     pub reload: Box<dyn Fn(&str) + Send + Sync>,
 }
 
+/// What kind of proxy an agent runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// One beside an application.
+    Sidecar,
+    /// A gateway.
+    Router,
+}
+
 /// Why the agent cannot go on.
 #[derive(Debug, thiserror::Error)]
 pub enum AgentError {
@@ -113,15 +122,15 @@ impl AgentError {
     }
 }
 
-/// Runs the sidecar that the environment describes, until SIGTERM. `concurrency` is the command line's; `settled` is
+/// Runs the proxy that the environment describes, until SIGTERM. `concurrency` is the command line's; `settled` is
 /// called whenever a change of our own proxy's configuration is over.
-pub fn run(concurrency: Option<usize>, logging: Logging, settled: fn()) -> Result<ExitCode, AgentError> {
+pub fn run(role: Role, concurrency: Option<usize>, logging: Logging, settled: fn()) -> Result<ExitCode, AgentError> {
     let environment: BTreeMap<String, String> = std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
         .collect();
     // A pod without labels has an empty file; one that was not injected has none.
     let labels = std::fs::read_to_string(LABELS).unwrap_or_default();
-    let settings = Settings::read(&environment, &labels, concurrency)?;
+    let settings = Settings::read(role, &environment, &labels, concurrency)?;
     // The agent itself has little to do: connections are carried by the data plane's own threads.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(serve(settings, logging, settled))
@@ -214,7 +223,7 @@ async fn run_envoy(
             return Err(AgentError::File { path: socket.to_owned(), cause });
         }
         status = envoy.ended() => status?,
-        () = terminate => envoy.stop(settings.drain).await?,
+        () = terminate => envoy.stop(settings).await?,
     };
     Ok(exit_code(status))
 }

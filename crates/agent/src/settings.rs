@@ -8,17 +8,18 @@ use std::time::Duration;
 use pki::SpiffeId;
 use serde_json::{Map, Value};
 
-use crate::AgentError;
 use crate::application::Application;
+use crate::{AgentError, Role};
 
 /// How long connections have to end after SIGTERM, if nobody says.
 const DRAIN: Duration = Duration::from_secs(5);
-/// How many threads carry connections, if nobody says, as in Istio.
+/// How many threads carry a sidecar's connections, if nobody says, as in Istio.
 const WORKERS: NonZeroUsize = NonZeroUsize::new(2).expect("2 is not 0");
 
 /// What the agent is told.
 #[derive(Debug, Clone)]
 pub(crate) struct Settings {
+    pub(crate) role: Role,
     pub(crate) pod: Pod,
     pub(crate) id: SpiffeId,
     /// Host and port of the control plane.
@@ -54,6 +55,7 @@ impl Settings {
     /// Reads environment variables, and the downward API's file of the pod's labels. `concurrency` comes from the
     /// command line.
     pub(crate) fn read(
+        role: Role,
         environment: &BTreeMap<String, String>,
         labels: &str,
         concurrency: Option<usize>,
@@ -77,7 +79,8 @@ impl Settings {
         Ok(Settings {
             lifetime: lifetime.map_err(|(text, name)| unread((text, name)))?,
             drain: drain.map_err(unread)?.unwrap_or(DRAIN),
-            workers: workers(concurrency, &config["concurrency"]),
+            workers: workers(role, concurrency, &config["concurrency"]),
+            role,
             control_plane: given("CA_ADDR").cloned().unwrap_or_else(|| "istiod.istio-system.svc:15012".to_owned()),
             data_plane: data_plane(environment)?,
             application: Application::read(given("ISTIO_KUBE_APP_PROBERS").map(String::as_str), &pod.ip)?,
@@ -91,7 +94,11 @@ impl Settings {
     /// The name under which the control plane knows this proxy.
     pub(crate) fn node_id(&self) -> String {
         let Pod { name, namespace, ip } = &self.pod;
-        format!("sidecar~{ip}~{name}.{namespace}~{namespace}.svc.cluster.local")
+        let role = match self.role {
+            Role::Sidecar => "sidecar",
+            Role::Router => "router",
+        };
+        format!("{role}~{ip}~{name}.{namespace}~{namespace}.svc.cluster.local")
     }
 
     /// What the proxy belongs to, for those who look at it.
@@ -103,10 +110,11 @@ impl Settings {
     }
 }
 
-/// 0 is a thread for each core.
-fn workers(concurrency: Option<usize>, config: &Value) -> NonZeroUsize {
+/// 0 is a thread for each core, which a gateway, whose pod is its own, has if nobody says.
+fn workers(role: Role, concurrency: Option<usize>, config: &Value) -> NonZeroUsize {
     let configured = config.as_u64().and_then(|n| usize::try_from(n).ok());
-    match concurrency.or(configured) {
+    let usual = (role == Role::Router).then_some(0);
+    match concurrency.or(configured).or(usual) {
         None => WORKERS,
         Some(wanted) => {
             let cores = std::thread::available_parallelism().unwrap_or(WORKERS);
@@ -204,7 +212,7 @@ mod tests {
 
     fn read(more: &[(&str, &str)]) -> Result<Settings, String> {
         let labels = "app=\"sleep\"\nnote=\"a \\\"b\\\"\"";
-        Settings::read(&environment(more), labels, None).map_err(|e| e.to_string())
+        Settings::read(Role::Sidecar, &environment(more), labels, None).map_err(|e| e.to_string())
     }
 
     #[test]
@@ -212,6 +220,8 @@ mod tests {
         let settings = read(&[("ISTIO_META_CLUSTER_ID", "c1"), ("ISTIO_METAJSON_A", "[1]")]).unwrap();
         assert_eq!(settings.id.to_string(), "spiffe://td.example/ns/foo/sa/sleep");
         assert_eq!(settings.node_id(), "sidecar~10.33.0.5~sleep-0.foo~foo.svc.cluster.local");
+        let gateway = Settings { role: Role::Router, ..settings.clone() };
+        assert_eq!(gateway.node_id(), "router~10.33.0.5~sleep-0.foo~foo.svc.cluster.local");
         assert_eq!(settings.node_cluster(), "sleep.foo");
         assert_eq!(settings.metadata["CLUSTER_ID"], "c1");
         assert_eq!(settings.metadata["A"], serde_json::json!([1]));
@@ -224,7 +234,7 @@ mod tests {
     fn what_is_missing_or_wrong_is_named() {
         let mut without = environment(&[]);
         without.remove("POD_NAME");
-        let error = Settings::read(&without, "", None).err().unwrap().to_string();
+        let error = Settings::read(Role::Sidecar, &without, "", None).err().unwrap().to_string();
         assert_eq!(error, "the environment variable POD_NAME is not set");
         assert!(read(&[("SECRET_TTL", "soon")]).err().unwrap().starts_with("SECRET_TTL: \"soon\" is no duration"));
         assert!(read(&[("PROXY_CONFIG", "{")]).err().unwrap().starts_with("PROXY_CONFIG: "));
@@ -245,9 +255,13 @@ mod tests {
     #[test]
     fn the_command_line_says_how_many_workers_before_the_configuration_does() {
         let config = &[("PROXY_CONFIG", r#"{"concurrency": 3, "terminationDrainDuration": "10s"}"#)];
-        let settings = Settings::read(&environment(config), "", Some(1)).unwrap();
+        let read = |role, more, concurrency| Settings::read(role, &environment(more), "", concurrency).unwrap();
+        let settings = read(Role::Sidecar, config, Some(1));
         assert_eq!((settings.workers.get(), settings.drain.as_secs()), (1, 10));
-        assert_eq!(Settings::read(&environment(config), "", None).unwrap().workers.get(), 3);
-        assert_eq!(Settings::read(&environment(&[]), "", None).unwrap().workers, WORKERS);
+        assert_eq!(read(Role::Sidecar, config, None).workers.get(), 3);
+        assert_eq!(read(Role::Sidecar, &[], None).workers, WORKERS);
+        let cores = std::thread::available_parallelism().unwrap();
+        assert_eq!(read(Role::Router, &[], None).workers, cores);
+        assert_eq!(read(Role::Router, config, None).workers.get(), 3);
     }
 }

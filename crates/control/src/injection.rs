@@ -1,4 +1,5 @@
-//! Sidecars: which pods get one, and what is put into them. The result is that of Istio's injector, field by field.
+//! Sidecars and gateways: which pods get a proxy, and what is put into them. The result is that of Istio's injector, field
+//! by field.
 //!
 //! What depends on the cluster (its name, its data plane, the mesh's configuration) is added last and apart, so that
 //! what `kube-inject` prints fits any cluster.
@@ -10,6 +11,7 @@ mod manifest;
 mod policy;
 mod probe;
 mod proxy;
+mod template;
 mod volume;
 mod workload;
 
@@ -18,15 +20,17 @@ use serde_json::{Map, Value, json};
 use crate::admission::field::{default, object_at, set};
 
 use annotation::Annotations;
+use proxy::Asked;
 
 pub(crate) use annotation::InjectionError;
 pub(crate) use completion::{Settings, complete};
 pub use manifest::{ManifestError, inject_manifest};
 pub(crate) use policy::{Namespace, wanted};
+pub(crate) use template::Template;
 pub(crate) use workload::Workload;
 
 /// The container with the proxy.
-const PROXY: &str = "istio-proxy";
+pub(crate) const PROXY: &str = "istio-proxy";
 /// The init container that has the pod's traffic captured.
 const INIT: &str = "istio-init";
 /// The image of both.
@@ -35,18 +39,35 @@ const IMAGE: &str = "docker.io/istio/proxyv2:1.30.0";
 const USER: i64 = 1337;
 /// Where the agent answers for the probes of the application, and with metrics.
 const STATUS_PORT: u16 = 15020;
-/// Says that a pod has its sidecar.
+/// Says that a pod has its proxy.
 const STATUS: &str = "sidecar.istio.io/status";
 /// The only revision of a control plane that there is.
 const REVISION: &str = "default";
 
-/// Whether a pod has its sidecar already.
+/// Whether a pod has its proxy already.
 pub(crate) fn is_injected(pod: &Value) -> bool {
     pod["metadata"]["annotations"][STATUS].is_string()
 }
 
-/// Puts the sidecar into a pod, or into the template of one. `defaults` is what proxies of the mesh start with.
+/// Whether a container of a pod is a proxy, whoever put it there.
+pub(crate) fn has_proxy(pod: &Value) -> bool {
+    pod["spec"]["containers"].as_array().into_iter().flatten().any(|container| container["name"] == PROXY)
+}
+
+/// Puts the proxy that its annotations ask for into a pod, or into the template of one. `defaults` is what proxies of the
+/// mesh start with.
 pub(crate) fn inject(
+    pod: &mut Value,
+    workload: &Workload<'_>,
+    defaults: &Map<String, Value>,
+) -> Result<(), InjectionError> {
+    let template = Template::of(&Annotations(&pod["metadata"]["annotations"]))?;
+    inject_as(template, pod, workload, defaults)
+}
+
+/// The same with a template that somebody has chosen already.
+pub(crate) fn inject_as(
+    template: Template,
     pod: &mut Value,
     workload: &Workload<'_>,
     defaults: &Map<String, Value>,
@@ -54,17 +75,20 @@ pub(crate) fn inject(
     let annotations = pod["metadata"]["annotations"].clone();
     let annotations = Annotations(&annotations);
     let config = annotations.proxy_config()?;
-    let template = annotations.text("inject.istio.io/templates");
-    if let Some(other) = template.filter(|name| *name != "sidecar") {
-        return Err(annotations.refuse("inject.istio.io/templates", other, "there is only the template `sidecar`"));
-    }
-    let init = capture::container(&annotations)?;
     let hold = |config: &Map<String, Value>| config.get("holdApplicationUntilProxyStarts").and_then(Value::as_bool);
-    let first = hold(&config).or_else(|| hold(defaults)).unwrap_or_default();
-    let probers = probe::rewrite(pod, &annotations)?;
-    let proxy = proxy::container(pod, workload, &annotations, &config, probers, first)?;
+    // A gateway has no application, which could be captured, held up or asked.
+    let (init, first, probers) = match template {
+        Template::Gateway => (None, false, None),
+        Template::Sidecar => (
+            capture::container(&annotations)?,
+            hold(&config).or_else(|| hold(defaults)).unwrap_or_default(),
+            probe::rewrite(pod, &annotations)?,
+        ),
+    };
+    let asked = Asked { pod, workload, annotations: &annotations, config: &config, template };
+    let proxy = proxy::container(&asked, probers, first)?;
     let volumes = volume::volumes(&annotations)?;
-    describe(pod, workload, init.is_some(), &volumes);
+    describe(pod, workload, template, init.is_some(), &volumes);
     let Some(spec) = object_at(pod, &["spec"]) else { return Ok(()) };
     if let Some(init) = init {
         // The last one, so that the pod's own init containers are not captured yet.
@@ -76,18 +100,26 @@ pub(crate) fn inject(
     }
     if let Some(context) = object_at(spec, &["securityContext"]) {
         default(context, "fsGroup", USER);
+        if template == Template::Gateway {
+            // A gateway listens on ports such as 80 without being root.
+            default(context, "sysctls", json!([{ "name": "net.ipv4.ip_unprivileged_port_start", "value": "0" }]));
+        }
     }
     Ok(())
 }
 
 /// The labels and annotations of an injected pod.
-fn describe(pod: &mut Value, workload: &Workload<'_>, captured: bool, volumes: &[Value]) {
+fn describe(pod: &mut Value, workload: &Workload<'_>, template: Template, captured: bool, volumes: &[Value]) {
     let application = pod["spec"]["containers"].as_array().into_iter().flatten();
     let application = application.filter_map(|c| c["name"].as_str()).find(|name| *name != PROXY).map(str::to_owned);
+    let application = application.or_else(|| (template == Template::Gateway).then(|| PROXY.to_owned()));
     if let Some(labels) = object_at(pod, &["metadata", "labels"]) {
         let revision = workload::canonical_revision(labels);
         let name = workload::canonical_name(labels, workload.name);
-        default(labels, "security.istio.io/tlsMode", "istio");
+        if template == Template::Sidecar {
+            // Callers of a gateway speak what its servers say, which is not for the mesh to guess.
+            default(labels, "security.istio.io/tlsMode", "istio");
+        }
         default(labels, "service.istio.io/canonical-name", name);
         default(labels, "service.istio.io/canonical-revision", revision);
     }

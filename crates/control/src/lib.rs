@@ -10,6 +10,7 @@ mod cache;
 mod controller;
 mod engine;
 mod feed;
+mod gateway;
 mod injection;
 mod labels;
 mod mesh;
@@ -25,6 +26,9 @@ use std::path::PathBuf;
 use api::{AddressPlan, ClusterIndex};
 
 pub use admission::{admission, validate};
+pub use gateway::{
+    Cpu, Gateway, GatewayError, GatewayPort, GatewaySettings, SecretVolume, ServiceType, gateways_of_values,
+};
 pub use injection::{ManifestError, inject_manifest};
 pub use mesh::ControlPlane;
 

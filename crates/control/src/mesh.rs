@@ -4,9 +4,11 @@
 //! [`builder`], which makes what has changed anew and hands each connected proxy its snapshot; a task for each stream
 //! ([`stream`]) says what of it the proxy does not have yet.
 
+mod access;
 mod ads;
 mod builder;
 mod ca;
+mod credentials;
 mod debug;
 mod declared;
 mod encode;
@@ -34,8 +36,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::cache::Cache;
 use crate::engine::Engine;
+use access::Access;
 use builder::World;
 use ca::CertificateAuthority;
+use credentials::Credentials;
 use declared::Declared;
 use metrics::Metrics;
 use proxies::Proxies;
@@ -49,6 +53,8 @@ struct Shared {
     authority: CertificateAuthority,
     pods: Cache<Pod>,
     declared: Mutex<Declared>,
+    credentials: Mutex<Credentials>,
+    access: Access,
     proxies: Proxies,
     /// What was built last, and whether anything has been.
     world: RwLock<Arc<World>>,
@@ -103,6 +109,7 @@ impl ControlPlane {
     pub(crate) fn start(&self, engine: &Engine, tasks: &mut JoinSet<()>) {
         self.0.authority.start(engine, tasks);
         watches::start(self, engine, tasks);
+        access::start(self, engine, tasks);
         tasks.spawn(builder::run(self.clone(), engine.clone()));
         tasks.spawn(status::run(self.clone(), engine.client.clone()));
     }
@@ -113,6 +120,10 @@ impl ControlPlane {
 
     fn declared(&self) -> MutexGuard<'_, Declared> {
         self.0.declared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn credentials(&self) -> MutexGuard<'_, Credentials> {
+        self.0.credentials.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -21,7 +21,7 @@ impl Injector {
         Injector { cluster: config.cluster.clone(), data_plane: config.data_plane.clone() }
     }
 
-    /// Gives a new pod its sidecar if it is to have one, and tells any sidecar which cluster it is in.
+    /// Gives a new pod its proxy if it is to have one, and tells any proxy which cluster it is in.
     pub(super) fn review(&self, review: &mut Review<'_>) -> Result<(), ApiError> {
         if review.operation != Operation::Create || !review.subresource.is_empty() {
             return Ok(());
@@ -30,7 +30,7 @@ impl Injector {
             object(review, "namespaces", "", review.namespace).map(|namespace| namespace["metadata"]["labels"].clone());
         let namespace = Namespace { name: review.namespace, labels: &labels.unwrap_or_default() };
         let wanted = injection::wanted(&namespace, review.object);
-        if !wanted && !injection::is_injected(review.object) {
+        if !wanted && !injection::has_proxy(review.object) {
             return Ok(());
         }
         let mesh = mesh_config(review);

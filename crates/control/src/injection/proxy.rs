@@ -3,24 +3,27 @@
 use serde_json::{Map, Value, json};
 
 use super::annotation::{Annotations, InjectionError};
-use super::{IMAGE, PROXY, USER, Workload, capture, completion, volume};
+use super::{IMAGE, PROXY, Template, USER, Workload, capture, completion, volume};
 use crate::admission::field::{default, set};
 
+/// What a proxy is made from.
+pub(super) struct Asked<'a> {
+    pub(super) pod: &'a Value,
+    pub(super) workload: &'a Workload<'a>,
+    pub(super) annotations: &'a Annotations<'a>,
+    pub(super) config: &'a Map<String, Value>,
+    pub(super) template: Template,
+}
+
 /// The container, with what the pod itself says about it laid over.
-pub(super) fn container(
-    pod: &Value,
-    workload: &Workload<'_>,
-    annotations: &Annotations<'_>,
-    config: &Map<String, Value>,
-    probers: Option<String>,
-    first: bool,
-) -> Result<Value, InjectionError> {
+pub(super) fn container(asked: &Asked<'_>, probers: Option<String>, first: bool) -> Result<Value, InjectionError> {
+    let Asked { pod, annotations, template, .. } = *asked;
     let mut container = json!({
         "name": PROXY,
         "image": image(annotations),
-        "args": arguments(annotations),
+        "args": arguments(annotations, template),
         "ports": [{ "containerPort": 15090, "protocol": "TCP", "name": "http-envoy-prom" }],
-        "env": environment(pod, workload, annotations, config, probers),
+        "env": environment(asked, probers),
         "startupProbe": probe(json!({ "periodSeconds": 1, "timeoutSeconds": 3, "failureThreshold": 600 })),
         "readinessProbe": readiness(annotations)?,
         "resources": resources(annotations),
@@ -71,11 +74,11 @@ pub(super) fn resources(annotations: &Annotations<'_>) -> Value {
     resources
 }
 
-fn arguments(annotations: &Annotations<'_>) -> Vec<String> {
+fn arguments(annotations: &Annotations<'_>, template: Template) -> Vec<String> {
     let level = |name: &str, usual: &'static str| annotations.text(name).unwrap_or(usual).to_owned();
     vec![
         "proxy".to_owned(),
-        "sidecar".to_owned(),
+        template.role().to_owned(),
         "--domain".to_owned(),
         "$(POD_NAMESPACE).svc.cluster.local".to_owned(),
         format!("--proxyLogLevel={}", level("sidecar.istio.io/logLevel", "warning")),
@@ -84,18 +87,13 @@ fn arguments(annotations: &Annotations<'_>) -> Vec<String> {
     ]
 }
 
-fn environment(
-    pod: &Value,
-    workload: &Workload<'_>,
-    annotations: &Annotations<'_>,
-    config: &Map<String, Value>,
-    probers: Option<String>,
-) -> Vec<Value> {
+fn environment(asked: &Asked<'_>, probers: Option<String>) -> Vec<Value> {
+    let Asked { pod, workload, annotations, config, template } = *asked;
     let field = |name: &str, path: &str| json!({ "name": name, "valueFrom": { "fieldRef": { "fieldPath": path } } });
     let value = |name: &str, value: &str| json!({ "name": name, "value": value });
     let application = || {
         let all = pod["spec"]["containers"].as_array().into_iter().flatten();
-        all.filter(|container| container["name"] != PROXY)
+        all.filter(|container| template == Template::Gateway || container["name"] != PROXY)
     };
     let ports: Vec<&Value> = application().filter_map(|c| c["ports"].as_array()).flatten().collect();
     let names: Vec<&str> = application().filter_map(|c| c["name"].as_str()).collect();
@@ -110,12 +108,14 @@ fn environment(
         field("HOST_IP", "status.hostIP"),
         value("PROXY_CONFIG", &Value::Object(config.clone()).to_string()),
         value("ISTIO_META_POD_PORTS", &json!(ports).to_string()),
-        value("ISTIO_META_APP_CONTAINERS", &names.join(",")),
         field("ISTIO_META_NODE_NAME", "spec.nodeName"),
         value("ISTIO_META_INTERCEPTION_MODE", mode),
         value("ISTIO_META_WORKLOAD_NAME", workload.name),
         value("ISTIO_META_OWNER", &workload.owner()),
     ];
+    if template == Template::Sidecar {
+        all.push(value("ISTIO_META_APP_CONTAINERS", &names.join(",")));
+    }
     all.extend(probers.map(|probers| value("ISTIO_KUBE_APP_PROBERS", &probers)));
     all.extend(completion::metadata(config));
     all

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
+use api::NamespacedName;
 use api::istio::Hostname;
 use envoy::TypeUrl;
 use envoy::ads::{Resources, Snapshot};
@@ -13,9 +14,9 @@ use tokio::time::{Instant, timeout, timeout_at};
 use tracing::debug;
 use xds::{Changes, Diagnostic, InboundClass, Mesh, Node, Objects, OutboundClass, Outdated, Table};
 
-use super::ControlPlane;
 use super::encode::Encoder;
 use super::proxies::Proxy;
+use super::{ControlPlane, access};
 use crate::engine::Engine;
 
 /// How long nothing must change until what has changed is built. One command writes its objects a few milliseconds apart,
@@ -42,7 +43,7 @@ pub(super) async fn run(plane: ControlPlane, engine: Engine) {
     let mut changed = plane.0.changed.hear();
     let mut joined = plane.0.proxies.joined();
     futures::join!(engine.pods.ready(), engine.services.ready(), engine.slices.ready(), engine.nodes.ready());
-    while !plane.declared().is_complete() {
+    while !plane.declared().is_complete() || !plane.credentials().is_complete() {
         heard(&mut changed).await;
     }
     let mut builder = Builder::new(plane.clone());
@@ -111,6 +112,8 @@ struct Builder {
     inbound: BTreeMap<InboundClass, Inbound>,
     /// What is outdated and has not been made anew yet.
     retired: BTreeMap<InboundClass, Inbound>,
+    /// The accounts of proxies that need Secrets.
+    accounts: BTreeSet<NamespacedName>,
     encoder: Encoder,
 }
 
@@ -120,6 +123,10 @@ struct Outbound {
     endpoints: Arc<Resources>,
     listeners: Arc<Resources>,
     routes: Arc<Resources>,
+    /// Whose calls they are, by namespace, and the Secrets there that they need.
+    namespace: String,
+    secrets: BTreeSet<String>,
+    credentials: Arc<Resources>,
     /// What was found about everything but routes, and about each table of them.
     diagnostics: BTreeSet<Diagnostic>,
     of_tables: BTreeMap<String, BTreeSet<Diagnostic>>,
@@ -142,6 +149,7 @@ impl Builder {
             outbound: BTreeMap::new(),
             inbound: BTreeMap::new(),
             retired: BTreeMap::new(),
+            accounts: BTreeSet::new(),
             encoder: Encoder::default(),
         }
     }
@@ -157,11 +165,12 @@ impl Builder {
                 Outdated::Nothing => outbound,
                 Outdated::Parts { clusters, tables } => match self.patch(&class, &outbound, &clusters, &tables) {
                     Some(patched) => patched,
-                    None => self.make_outbound(&class, Some(&outbound)),
+                    None => self.make_outbound(&class, &outbound.namespace, Some(&outbound)),
                 },
-                Outdated::Everything => self.make_outbound(&class, Some(&outbound)),
+                Outdated::Everything => self.make_outbound(&class, &outbound.namespace, Some(&outbound)),
             };
-            self.outbound.insert(class, new);
+            let credentials = self.credentials(&new.namespace, &new.secrets, Some(&new));
+            self.outbound.insert(class, Outbound { credentials, ..new });
         }
         let outdated = |_: &InboundClass, inbound: &mut Inbound| changes.inbound(&inbound.node);
         self.retired = self.inbound.extract_if(.., outdated).collect();
@@ -172,6 +181,7 @@ impl Builder {
     /// Gives each proxy what it is to be told now.
     fn serve(&mut self, since: Instant) {
         let (mut callers, mut called) = (BTreeSet::new(), BTreeSet::new());
+        self.accounts.clear();
         for proxy in self.plane.0.proxies.all() {
             let Some(node) = self.world.mesh.node(&proxy.pod) else { continue };
             let (outbound, inbound) = self.tell(&proxy, &node, since);
@@ -182,6 +192,7 @@ impl Builder {
         self.inbound.retain(|class, _| called.contains(class));
         self.retired.clear();
         self.encoder.sweep();
+        self.plane.0.access.sweep(&self.accounts);
         self.publish();
     }
 
@@ -189,7 +200,7 @@ impl Builder {
         let mesh = self.world.mesh.clone();
         let (callers, called) = (mesh.outbound_class(node), mesh.inbound_class(node));
         if !self.outbound.contains_key(&callers) {
-            let made = self.make_outbound(&callers, None);
+            let made = self.make_outbound(&callers, &node.namespace, None);
             self.outbound.insert(callers.clone(), made);
         }
         if !self.inbound.contains_key(&called) {
@@ -205,22 +216,40 @@ impl Builder {
             snapshot.add(TypeUrl::Listener, outbound.listeners.clone());
             snapshot.add(TypeUrl::Listener, inbound.listeners.clone());
             snapshot.add(TypeUrl::Route, outbound.routes.clone());
+            if !outbound.secrets.is_empty()
+                && let Some(account) = self.plane.0.pods.get(&proxy.pod).map(|pod| access::account(&pod))
+            {
+                if self.plane.0.access.may_list_secrets(&account) == Some(true) {
+                    snapshot.add(TypeUrl::Secret, outbound.credentials.clone());
+                }
+                self.accounts.insert(account);
+            }
             proxy.tell(snapshot, since);
         }
         (callers, called)
     }
 
-    fn make_outbound(&mut self, class: &OutboundClass, old: Option<&Outbound>) -> Outbound {
+    fn make_outbound(&mut self, class: &OutboundClass, namespace: &str, old: Option<&Outbound>) -> Outbound {
         let (made, of_tables) = xds::outbound_apart(&self.world.mesh, class);
+        let credentials = self.credentials(namespace, &made.secrets, old);
         let encoder = &mut self.encoder;
         Outbound {
             of_tables,
+            namespace: namespace.to_owned(),
+            credentials,
+            secrets: made.secrets,
             clusters: encoder.all(TypeUrl::Cluster, made.clusters, old.map(|o| &o.clusters)),
             endpoints: encoder.all(TypeUrl::Endpoint, made.endpoints, old.map(|o| &o.endpoints)),
             listeners: encoder.all(TypeUrl::Listener, made.listeners, old.map(|o| &o.listeners)),
             routes: encoder.all(TypeUrl::Route, made.routes, old.map(|o| &o.routes)),
             diagnostics: made.diagnostics,
         }
+    }
+
+    /// The Secrets of a namespace that its proxies need, as far as they are there.
+    fn credentials(&mut self, namespace: &str, names: &BTreeSet<String>, old: Option<&Outbound>) -> Arc<Resources> {
+        let known = self.plane.credentials();
+        self.encoder.all(TypeUrl::Secret, known.of(namespace, names), old.map(|o| &o.credentials))
     }
 
     /// What a class is told, with the clusters of some hosts and some tables made anew; `None` if it would be told of
@@ -239,8 +268,12 @@ impl Builder {
         };
         let mut of_tables = old.of_tables.clone();
         of_tables.extend(found);
+        let secrets: BTreeSet<String> = old.secrets.union(&made.secrets).cloned().collect();
         Some(Outbound {
             of_tables,
+            namespace: old.namespace.clone(),
+            secrets,
+            credentials: old.credentials.clone(),
             clusters: self.encoder.some(TypeUrl::Cluster, made.clusters, &old.clusters)?,
             endpoints: self.encoder.some(TypeUrl::Endpoint, made.endpoints, &old.endpoints)?,
             listeners: old.listeners.clone(),

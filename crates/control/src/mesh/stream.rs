@@ -27,7 +27,6 @@ pub(super) trait Protocol: Default + Send + 'static {
     type Request: prost::Message + Default + 'static;
 
     fn node(request: &Self::Request) -> Option<&Node>;
-    fn type_url(request: &Self::Request) -> &str;
     fn nonce(request: &Self::Request) -> &str;
     fn hear(&mut self, request: &Self::Request) -> Heard;
     fn push(&mut self, snapshot: &Snapshot) -> impl Iterator<Item = Response> + Send;
@@ -47,10 +46,6 @@ impl Protocol for DeltaServer {
 
     fn node(request: &DeltaDiscoveryRequest) -> Option<&Node> {
         request.node.as_ref()
-    }
-
-    fn type_url(request: &DeltaDiscoveryRequest) -> &str {
-        &request.type_url
     }
 
     fn nonce(request: &DeltaDiscoveryRequest) -> &str {
@@ -79,10 +74,6 @@ impl Protocol for StateOfTheWorldServer {
 
     fn node(request: &DiscoveryRequest) -> Option<&Node> {
         request.node.as_ref()
-    }
-
-    fn type_url(request: &DiscoveryRequest) -> &str {
-        &request.type_url
     }
 
     fn nonce(request: &DiscoveryRequest) -> &str {
@@ -177,10 +168,6 @@ async fn talk<P: Protocol>(
 
 /// Takes a request in; whether an answer may be due.
 fn hear<P: Protocol>(protocol: &mut P, proxy: &Proxy, request: &P::Request, metrics: &Metrics) -> bool {
-    // Certificates are between a workload and its authority; nothing about them is said here.
-    if P::type_url(request) == TypeUrl::Secret.as_str() {
-        return false;
-    }
     match protocol.hear(request) {
         Heard::Subscribed(_) => return true,
         Heard::Acknowledged(type_url) => {

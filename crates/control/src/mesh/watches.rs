@@ -1,7 +1,7 @@
 //! What the mesh is made of, followed.
 
 use api::NamespacedName;
-use k8s_openapi::api::core::v1::ConfigMap;
+use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::api::{Api, ApiResource, DynamicObject};
 use kube::{ResourceExt, core::GroupVersionKind};
 use serde_json::Value;
@@ -9,6 +9,7 @@ use tokio::task::JoinSet;
 use tracing::warn;
 
 use super::ControlPlane;
+use super::credentials::SELECTED;
 use super::declared::{KINDS, Kind};
 use crate::engine::Engine;
 use crate::feed::{self, Step};
@@ -16,16 +17,25 @@ use crate::feed::{self, Step};
 /// The namespace and the name of the ConfigMap with the mesh's configuration.
 const MESH_CONFIG: (&str, &str) = ("istio-system", "istio");
 
-/// Follows every kind of Istio's, and the mesh's configuration.
+/// Follows every kind of Istio's, the mesh's configuration, and the Secrets that gateways may name.
 pub(super) fn start(plane: &ControlPlane, engine: &Engine, tasks: &mut JoinSet<()>) {
     for kind in KINDS {
         let (plane, api) = (plane.clone(), Api::all_with(engine.client.clone(), &resource(kind)));
         tasks.spawn(async move { feed::follow(api, "", |step| istio(&plane, kind, step)).await });
     }
-    let (plane, api) = (plane.clone(), engine.api::<ConfigMap>(MESH_CONFIG.0));
+    let (holder, api) = (plane.clone(), engine.api::<ConfigMap>(MESH_CONFIG.0));
     tasks.spawn(async move {
         let fields = format!("metadata.name={}", MESH_CONFIG.1);
-        feed::follow(api, &fields, |step| configuration(&plane, step)).await;
+        feed::follow(api, &fields, |step| configuration(&holder, step)).await;
+    });
+    let (plane, api) = (plane.clone(), Api::<Secret>::all(engine.client.clone()));
+    tasks.spawn(async move {
+        feed::follow(api, SELECTED, |step| {
+            if plane.credentials().take(step) {
+                plane.wake();
+            }
+        })
+        .await;
     });
 }
 
