@@ -1,6 +1,7 @@
 //! The mesh at layer 4, with sidecars of our own and with real Envoys.
 
 mod authorization;
+mod browser;
 mod control_plane;
 mod document;
 mod http;

@@ -17,7 +17,7 @@ const PAGE: &str = "http://productpage:9080/productpage";
 const JASON: &str = "-H 'end-user: jason'";
 
 /// Bookinfo and a client, all with sidecars, and the subsets of every service.
-fn shop(s: &Session<'_>) {
+pub(super) fn shop(s: &Session<'_>) {
     s.sh(&format!("kubectl label namespace {} istio-injection=enabled", s.namespace)).ok();
     s.sample("bookinfo/platform/kube/bookinfo.yaml");
     s.sample("sleep/sleep.yaml");
