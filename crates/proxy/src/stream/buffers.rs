@@ -5,8 +5,8 @@
 
 use std::cell::RefCell;
 
-/// How much is read at once, in bytes.
-const READ: usize = 64 << 10;
+/// How much is read at once, in bytes. In bulk, a quarter of it costs a third more processor time for each byte.
+const READ: usize = 256 << 10;
 /// What may be left of the last read: less than a TLS record of the longest kind, or a handshake message in pieces.
 const LEFT: usize = 64 << 10;
 
