@@ -15,6 +15,8 @@ use std::time::{Duration, SystemTime};
 
 use http::Version;
 
+use crate::dynamic_metadata::DynamicMetadata;
+
 pub use flags::{Flag, Flags};
 pub use format::{Format, Text};
 pub use header::{Headers, RequestHead};
@@ -104,4 +106,6 @@ pub struct HttpEntry<'a> {
     pub stream_id: Option<&'a str>,
     /// The trace that it belongs to.
     pub trace_id: Option<&'a str>,
+    /// What filters have noted.
+    pub metadata: &'a DynamicMetadata,
 }

@@ -44,7 +44,7 @@ pub use endpoint::{Endpoint, EndpointAddress, Health, LoadAssignment, Locality, 
 pub use field::Rejected;
 pub use filter_chain::{ChainMatch, FilterChain, ServerName, SourceType, Terminal, TransportProtocol};
 pub use fraction::Fraction;
-pub use listener::{Direction, Drain, HttpInspector, Listener, PortPredicate, TlsInspector};
+pub use listener::{Direction, HttpInspector, Listener, PortPredicate, TlsInspector};
 pub use load_balancer::{CommonBalancing, LoadBalancer, SlowStart};
 pub use metadata::Metadata;
 pub use metadata_match::MetadataMatch;

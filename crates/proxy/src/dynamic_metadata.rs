@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use prost_types::value::Kind;
-use prost_types::{Struct, Value};
+use prost_types::{ListValue, Struct, Value};
+use serde_json::Value as Json;
 
 /// What filters noted, by their names.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -33,5 +34,24 @@ impl DynamicMetadata {
             Kind::StructValue(inner) => inner.fields.get(key),
             _ => None,
         })
+    }
+}
+
+/// Facts in JSON.
+pub(crate) fn json(facts: &Struct) -> Json {
+    Json::Object(facts.fields.iter().map(|(key, value)| (key.clone(), json_value(value))).collect())
+}
+
+/// A fact in JSON. A whole number has no point.
+pub(crate) fn json_value(value: &Value) -> Json {
+    match &value.kind {
+        None | Some(Kind::NullValue(_)) => Json::Null,
+        Some(Kind::BoolValue(truth)) => Json::Bool(*truth),
+        // Beyond 2^53 not every whole number is there.
+        Some(Kind::NumberValue(number)) if number.fract() == 0.0 && number.abs() < 9e15 => Json::from(*number as i64),
+        Some(Kind::NumberValue(number)) => Json::from(*number),
+        Some(Kind::StringValue(text)) => Json::String(text.clone()),
+        Some(Kind::StructValue(facts)) => json(facts),
+        Some(Kind::ListValue(ListValue { values })) => Json::Array(values.iter().map(json_value).collect()),
     }
 }

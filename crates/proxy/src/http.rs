@@ -4,24 +4,30 @@
 //! its head to its endpoint, the connections to endpoints that requests share, and what is told of it all.
 
 mod authorization;
+mod body;
 pub(crate) mod connection;
 mod deadline;
+mod errand;
 mod exchange;
 mod executor;
 mod failure;
 mod filter;
 mod forward;
 mod head;
+mod mirror;
 pub(crate) mod pool;
 mod reply;
 mod request;
 mod response;
 mod retry;
 mod screening;
+mod trace;
 mod tunnel;
 mod upload;
+mod watch;
 mod wire;
 
 pub(crate) use connection::{Connection, Life, LocalManager, serve};
 pub(crate) use filter::jwt_authn::KeyStore;
 pub(crate) use head::client_certificate::PeerCertificate;
+pub(crate) use trace::Spans;

@@ -20,8 +20,8 @@ use tokio::task::AbortHandle;
 
 use crate::access_log::{Entry, FLUSH_INTERVAL, Lines};
 use crate::config::{AccessLog, Cluster};
-use crate::http::KeyStore;
 use crate::http::pool::Pool;
+use crate::http::{KeyStore, Spans};
 use crate::metrics::{Metrics, Workload};
 use crate::prepared::Prepared;
 use crate::upstream::{self, Upstream};
@@ -75,6 +75,8 @@ pub(crate) struct Worker {
     own_address: OnceCell<Option<IpAddr>>,
     /// Keys of tokens that were fetched.
     pub(crate) keys: KeyStore,
+    /// What collectors of traces have not been told yet.
+    pub(crate) spans: Spans,
     accepting: RefCell<HashMap<Arc<str>, AbortHandle>>,
     resolving: Tasks<Arc<Cluster>>,
     detecting: Tasks<Duration>,
@@ -141,6 +143,7 @@ impl Worker {
             pools: RefCell::default(),
             own_address: OnceCell::new(),
             keys: KeyStore::default(),
+            spans: Spans::default(),
             accepting: RefCell::default(),
             resolving: Tasks::default(),
             detecting: Tasks::default(),

@@ -4,9 +4,12 @@ use std::fmt::{self, Write};
 use std::net::SocketAddr;
 
 use http::Version;
+use prost_types::Value;
+use prost_types::value::Kind;
 
 use super::header::HeaderOperator;
 use super::{Entry, Flag, HttpEntry};
+use crate::dynamic_metadata;
 
 /// What stands between two percent signs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,6 +34,8 @@ pub(super) enum Operator {
     PeerFingerprint,
     StreamId,
     TraceId,
+    /// What a filter has noted: its name, and the keys that lead to a value; and how much of it is shown.
+    DynamicMetadata(Box<[Box<str>]>, Option<usize>),
     ResponseFlags,
     ResponseFlagsLong,
     ConnectionTerminationDetails,
@@ -148,7 +153,7 @@ const PLAIN: &[(&str, Operator)] = &[
 ];
 
 /// The operators with an argument whose value there never is: what filters note that this proxy does not have.
-const ABSENT: &[&str] = &["DYNAMIC_METADATA", "FILTER_STATE", "UPSTREAM_FILTER_STATE"];
+const ABSENT: &[&str] = &["FILTER_STATE", "UPSTREAM_FILTER_STATE"];
 
 impl Operator {
     /// The operator that `command` names, which stood between percent signs. The error is a clause.
@@ -173,6 +178,10 @@ impl Operator {
             "REQ_WITHOUT_QUERY" => Some(header().map(Operator::RequestWithoutQuery)),
             "RESP" => Some(header().map(Operator::Response)),
             "TRAILER" => Some(header().map(Operator::Trailer)),
+            "DYNAMIC_METADATA" => {
+                let path = argument.split(':').map(Into::into).collect();
+                Some(Ok(Operator::DynamicMetadata(path, limit)))
+            }
             name if ABSENT.contains(&name) => Some(Ok(Operator::Absent)),
             _ => None,
         }
@@ -237,6 +246,7 @@ impl Operator {
             | Operator::ResponseTxDuration
             | Operator::GrpcStatus(_)
             | Operator::StreamId
+            | Operator::DynamicMetadata(..)
             | Operator::TraceId => entry.http.map_or(Ok(false), |http| self.write_http(http, out)),
             Operator::ResponseFlags => flags(entry, out, Flag::short),
             Operator::ResponseFlagsLong => flags(entry, out, Flag::long),
@@ -279,9 +289,27 @@ impl Operator {
             Operator::GrpcStatus(shape) => grpc_status(out, http.grpc_status, *shape),
             Operator::StreamId => text(out, http.stream_id),
             Operator::TraceId => text(out, http.trace_id),
+            Operator::DynamicMetadata(path, limit) => noted(out, http, path, *limit),
             _ => Ok(false),
         }
     }
+}
+
+/// A text as it is, and everything else in JSON.
+fn noted(
+    out: &mut impl Write,
+    http: &HttpEntry<'_>,
+    path: &[Box<str>],
+    limit: Option<usize>,
+) -> Result<bool, fmt::Error> {
+    let Some((filter, keys)) = path.split_first() else { return Ok(false) };
+    let shown = match (http.metadata.of(filter), http.metadata.get(filter, keys.iter().map(|key| &**key))) {
+        (Some(facts), None) if keys.is_empty() => dynamic_metadata::json(facts).to_string(),
+        (_, Some(Value { kind: Some(Kind::StringValue(text)) })) => text.clone(),
+        (_, Some(value)) => dynamic_metadata::json_value(value).to_string(),
+        (_, None) => return Ok(false),
+    };
+    text(out, Some(shown.get(..limit.unwrap_or(shown.len())).unwrap_or(&shown)))
 }
 
 fn protocol(version: Version) -> &'static str {

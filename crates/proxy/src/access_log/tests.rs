@@ -4,6 +4,8 @@ use prost_types::{Struct, Value, value::Kind};
 
 use http::{HeaderMap, Version};
 
+use crate::dynamic_metadata::DynamicMetadata;
+
 use super::{Entry, Flag, Flags, Format, Headers, HttpEntry, RequestHead};
 
 /// Istio's default format.
@@ -137,6 +139,12 @@ fn headers(list: &[(&'static str, &'static str)]) -> HeaderMap {
 fn request(format: &str) -> String {
     let sent = headers(&[("user-agent", "curl/8"), ("x-request-id", "1-2"), ("x-a", "\u{e9}t\u{e9}")]);
     let response = headers(&[("x-envoy-upstream-service-time", "4")]);
+    let mut metadata = DynamicMetadata::default();
+    let number = Value { kind: Some(Kind::NumberValue(7.0)) };
+    let text_value = Value { kind: Some(Kind::StringValue("a b".to_owned())) };
+    let inner = Struct { fields: [("n".to_owned(), number), ("t".to_owned(), text_value)].into() };
+    let facts = [("claims".to_owned(), Value { kind: Some(Kind::StructValue(inner)) })];
+    metadata.add("jwt", Struct { fields: facts.into() });
     let http = HttpEntry {
         protocol: Version::HTTP_11,
         request: RequestHead {
@@ -158,6 +166,7 @@ fn request(format: &str) -> String {
         grpc_status: Some(14),
         stream_id: Some("1-2"),
         trace_id: None,
+        metadata: &metadata,
     };
     text(format, &Entry { http: Some(&http), ..entry() })
 }
@@ -194,4 +203,12 @@ fn a_format_says_which_headers_it_shows() {
     let (request, response) = format.headers();
     assert_eq!(request, ["x-a", "x-c", "x-d"]);
     assert_eq!(response, ["x-b"]);
+}
+
+#[test]
+fn what_filters_have_noted_is_shown() {
+    assert_eq!(request("%DYNAMIC_METADATA(jwt:claims:n)%\n"), "7\n");
+    assert_eq!(request("%DYNAMIC_METADATA(jwt:claims:t):2%\n"), "a \n");
+    assert_eq!(request("%DYNAMIC_METADATA(jwt)%\n"), "{\"claims\":{\"n\":7,\"t\":\"a b\"}}\n");
+    assert_eq!(request("%DYNAMIC_METADATA(jwt:other)% %DYNAMIC_METADATA(x)%\n"), "- -\n");
 }

@@ -15,6 +15,7 @@ mod host_index;
 mod jwks;
 mod jwt_authn;
 mod mirror;
+mod offer;
 mod protocol;
 mod rbac;
 mod redirect;
@@ -50,6 +51,7 @@ pub use jwt_authn::{
     ClaimHeader, JwksSource, JwtAuthn, JwtOverride, JwtProvider, JwtRequirement, JwtRule, Locations, RemoteJwks,
 };
 pub use mirror::Mirror;
+pub use offer::Protocols;
 pub use protocol::{Http1Options, Http2Options};
 pub use rbac::HttpRbac;
 pub use redirect::{Redirect, RedirectPath};

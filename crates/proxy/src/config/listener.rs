@@ -5,8 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use envoy::envoy::config::core::v3::TrafficDirection;
-use envoy::envoy::config::listener::v3::listener::connection_balance_config::BalanceType;
-use envoy::envoy::config::listener::v3::listener::{ConnectionBalanceConfig, DrainType};
 use envoy::envoy::config::listener::v3::listener_filter::ConfigType;
 use envoy::envoy::config::listener::v3::listener_filter_chain_match_predicate::Rule;
 use envoy::envoy::config::listener::v3::{self, ListenerFilterChainMatchPredicate};
@@ -58,10 +56,6 @@ pub struct Listener {
     pub continue_on_timeout: bool,
     /// What may be buffered for one connection, in bytes.
     pub buffer_limit: u32,
-    /// Whether accepted connections are to be spread evenly over the workers.
-    pub balanced: bool,
-    /// What a change or removal does to open connections.
-    pub drain: Drain,
     /// Logs of connections that no chain took.
     pub access_logs: Box<[AccessLog]>,
     /// The chains, in the order of the configuration.
@@ -83,15 +77,6 @@ pub enum Direction {
     Inbound,
     /// From the workload.
     Outbound,
-}
-
-/// When open connections of a listener are drained.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Drain {
-    /// On a change, on removal, and when the proxy as a whole drains.
-    Always,
-    /// Only on a change or removal.
-    ModifyOnly,
 }
 
 /// The listener filter that learns server name and protocols from a ClientHello.
@@ -183,17 +168,19 @@ impl TryFrom<v3::Listener> for Listener {
 
     fn try_from(message: v3::Listener) -> Checked<Listener> {
         let at = &Path::ROOT;
+        // The kernel spreads connections over the workers, whatever `connection_balance_config` says; and a proxy that ends
+        // takes all of its connections with it, whatever `drain_type` says.
         // `reuse_port` and `enable_reuse_port`: every worker has a socket of its own in any case. The backlog, TCP fast
         // open and the number of accepts per wake-up tune a kernel or a loop and change no connection; the limits of
         // `ignore_global_conn_limit` and `bypass_overload_manager` do not exist here.
         fields!(at, message => v3::Listener { name, address, stat_prefix, filter_chains, use_original_dst,
-                default_filter_chain, per_connection_buffer_limit_bytes, metadata, deprecated_v1, drain_type,
+                default_filter_chain, per_connection_buffer_limit_bytes, metadata, deprecated_v1,
                 listener_filters, listener_filters_timeout, continue_on_listener_filters_timeout, transparent,
-                freebind, traffic_direction, connection_balance_config, access_log, bind_to_port }
+                freebind, traffic_direction, access_log, bind_to_port }
             refuse { additional_addresses, stats_matcher, fcds_config, filter_chain_matcher,
                 per_connection_buffer_high_watermark_timeout, socket_options, udp_listener_config, api_listener,
                 enable_mptcp, tcp_keepalive, listener_specifier }
-            ignore { reuse_port, enable_reuse_port, tcp_fast_open_queue_length, tcp_backlog_size,
+            ignore { connection_balance_config, drain_type, reuse_port, enable_reuse_port, tcp_fast_open_queue_length, tcp_backlog_size,
                 max_connections_to_accept_per_socket_event, ignore_global_conn_limit, bypass_overload_manager });
         at.field("transparent").off(transparent)?;
         at.field("freebind").off(freebind)?;
@@ -202,10 +189,6 @@ impl TryFrom<v3::Listener> for Listener {
             TrafficDirection::Unspecified => Direction::Unspecified,
             TrafficDirection::Inbound => Direction::Inbound,
             TrafficDirection::Outbound => Direction::Outbound,
-        };
-        let drain = match at.field("drain_type").enumeration(drain_type)? {
-            DrainType::Default => Drain::Always,
-            DrainType::ModifyOnly => Drain::ModifyOnly,
         };
         let filters = ListenerFilters::from_messages(&at.field("listener_filters"), listener_filters)?;
         let (chains, default_chain, index) = chains(filter_chains, default_filter_chain)?;
@@ -226,8 +209,6 @@ impl TryFrom<v3::Listener> for Listener {
             listener_filters_timeout: timeout.timeout(listener_filters_timeout, Some(LISTENER_FILTERS_TIMEOUT))?,
             continue_on_timeout: continue_on_listener_filters_timeout,
             buffer_limit: per_connection_buffer_limit_bytes.unwrap_or(BUFFER_LIMIT),
-            balanced: balanced(&at.field("connection_balance_config"), connection_balance_config)?,
-            drain,
             access_logs: access_log::from_messages(&at.field("access_log"), access_log)?,
             chains,
             default_chain,
@@ -260,18 +241,6 @@ fn chains(chains: Vec<v3::FilterChain>, default: Option<v3::FilterChain>) -> Che
         at.index(clash.later).field("filter_chain_match").reject(same)
     })?;
     Ok((chains, default, index))
-}
-
-fn balanced(at: &Path<'_>, message: Option<ConnectionBalanceConfig>) -> Checked<bool> {
-    match message.map(|m| m.balance_type) {
-        None => Ok(false),
-        Some(Some(BalanceType::ExactBalance(_))) => Ok(true),
-        Some(Some(BalanceType::ExtendBalance(_))) => Err(at.field("extend_balance").reject("is not supported")),
-        Some(Some(BalanceType::CpuLocalityBalance(_))) => {
-            Err(at.field("cpu_locality_balance").reject("is not supported"))
-        }
-        Some(None) => Err(at.field("balance_type").reject("is required")),
-    }
 }
 
 #[derive(Default)]

@@ -8,7 +8,6 @@ use envoy::envoy::config::rbac::v3::permission::Rule;
 use envoy::envoy::config::rbac::v3::principal::{Authenticated, Identifier};
 use envoy::envoy::config::rbac::v3::rbac::Action as WireAction;
 use envoy::envoy::extensions::filters::network::rbac::v3 as filter;
-use envoy::envoy::extensions::filters::network::rbac::v3::rbac::EnforcementType;
 use envoy::envoy::r#type::matcher::v3 as matcher;
 
 use super::address::prefix;
@@ -30,13 +29,12 @@ pub struct RbacFilter {
     pub rules: Option<Rules>,
     /// What is only counted and logged.
     pub shadow: Option<Rules>,
-    /// Whether every read is authorized, not only the first one.
-    pub continuous: bool,
 }
 
 pub(super) fn from_message(at: &Path<'_>, message: filter::Rbac) -> Checked<RbacFilter> {
-    fields!(at, message => filter::Rbac { rules, shadow_rules, shadow_rules_stat_prefix, stat_prefix, enforcement_type }
-        refuse { matcher, shadow_matcher, delay_deny });
+    // What is decided about a connection does not change as long as its filter chain is there.
+    fields!(at, message => filter::Rbac { rules, shadow_rules, shadow_rules_stat_prefix, stat_prefix }
+        refuse { matcher, shadow_matcher, delay_deny } ignore { enforcement_type });
     let convert = |name: &str, message: Option<v3::Rbac>| {
         message.map(|m| rules_from(&at.field(name), m, Layer::Connection)).transpose()
     };
@@ -45,8 +43,6 @@ pub(super) fn from_message(at: &Path<'_>, message: filter::Rbac) -> Checked<Rbac
         shadow_stat_prefix: shadow_rules_stat_prefix.into(),
         rules: convert("rules", rules)?,
         shadow: convert("shadow_rules", shadow_rules)?,
-        continuous: at.field("enforcement_type").enumeration::<EnforcementType>(enforcement_type)?
-            == EnforcementType::Continuous,
     })
 }
 

@@ -2,12 +2,16 @@
 
 mod authority;
 mod changes;
+mod cookies;
+mod copies;
 mod filters;
 mod http;
 mod limits;
 mod mutual;
 mod plain;
 mod refusals;
+mod timing;
+mod traces;
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};

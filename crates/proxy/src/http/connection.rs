@@ -5,7 +5,8 @@ use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
+use std::time::Duration;
 
 use http::{HeaderName, Request};
 use hyper::body::Incoming;
@@ -233,17 +234,21 @@ pub(crate) async fn serve(mut stream: Stream, connection: Rc<Connection>) {
     };
     let Some(http2) = first else { return stream.farewell() };
     let _open = Open::new(&connection, http2);
-    let io = TokioIo::new(Wire::downstream(stream, connection.manager.stats.clone()));
+    // The end of HTTP/2 is said in a frame, after which nobody sends anything.
+    let delay = connection.manager.config.timeouts.delayed_close.filter(|_| !http2);
+    let io = TokioIo::new(Wire::downstream(stream, connection.manager.stats.clone(), delay));
     let service = {
         let connection = connection.clone();
         service_fn(move |request: Request<Incoming>| request::serve(connection.clone(), request))
     };
     let ended = if http2 {
         let served = http2_builder(&connection.manager.config).serve_connection(io, service);
-        drive(served, http2::Connection::graceful_shutdown, &connection).await
+        drive(served, http2::Connection::graceful_shutdown, None, &connection).await
     } else {
         let served = http1_builder(&connection.manager.config).serve_connection(io, service).with_upgrades();
-        drive(served, http1::UpgradeableConnection::graceful_shutdown, &connection).await
+        // A response tells a client that its connection ends. One that is on its way to ask should find it there.
+        let patience = Some(connection.manager.config.timeouts.drain);
+        drive(served, http1::UpgradeableConnection::graceful_shutdown, patience, &connection).await
     };
     if let Err(e) = ended {
         if e.is_parse() || e.is_parse_too_large() {
@@ -253,7 +258,7 @@ pub(crate) async fn serve(mut stream: Stream, connection: Rc<Connection>) {
     }
 }
 
-async fn sleep_for(time: Option<std::time::Duration>) {
+async fn sleep_for(time: Option<Duration>) {
     match time {
         Some(time) => tokio::time::sleep(time).await,
         None => std::future::pending().await,
@@ -285,6 +290,7 @@ async fn speaks_http2(stream: &mut Stream, codec: Codec) -> Option<bool> {
 async fn drive<C: Future<Output = hyper::Result<()>>>(
     served: C,
     shut_down: impl Fn(Pin<&mut C>),
+    patience: Option<Duration>,
     connection: &Connection,
 ) -> hyper::Result<()> {
     let mut served = pin!(served);
@@ -293,6 +299,7 @@ async fn drive<C: Future<Output = hyper::Result<()>>>(
     let first = connection.next_check();
     let mut timer = pin!(tokio::time::sleep_until(first.unwrap_or(connection.life.born)));
     let mut told = false;
+    let mut wait = None;
     std::future::poll_fn(|cx| {
         if closed.as_mut().poll(cx).is_ready() {
             return Poll::Ready(Ok(()));
@@ -308,7 +315,13 @@ async fn drive<C: Future<Output = hyper::Result<()>>>(
         }
         if !connection.is_closing() {
             *connection.life.waker.borrow_mut() = Some(cx.waker().clone());
-        } else if !std::mem::replace(&mut told, true) {
+            return Poll::Pending;
+        }
+        if let Some(patience) = patience {
+            let wait = wait.get_or_insert_with(|| Box::pin(tokio::time::sleep(patience)));
+            ready!(wait.as_mut().poll(cx));
+        }
+        if !std::mem::replace(&mut told, true) {
             shut_down(served.as_mut());
             return served.as_mut().poll(cx);
         }

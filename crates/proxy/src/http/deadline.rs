@@ -64,6 +64,7 @@ pub(crate) fn announce(parts: &mut Parts, policy: Option<&RetryPolicy>, timeout:
         names::X_ENVOY_RETRY_GRPC_ON,
         names::X_ENVOY_MAX_RETRIES,
         names::X_ENVOY_RETRIABLE_STATUS_CODES,
+        names::X_ENVOY_RETRIABLE_HEADER_NAMES,
     ] {
         headers.remove(name);
     }

@@ -18,13 +18,16 @@ use super::connection::Connection;
 use super::deadline::Deadline;
 use super::filter::OnResponse;
 use super::filter::fault::Suffers;
+use super::head::names;
 use super::pool::Lease;
+use super::trace::{Spans, Trace};
 use super::upload::Upload;
+use super::watch::Watch;
 use crate::access_log::Text;
 use crate::access_log::{Entry, Flag, Flags, Headers, HttpEntry, RequestHead};
 use crate::config::http::{
-    Action, ClusterSource, Destination, HashCookie, HeaderMutations, HeaderText, Override, Route, RouteTable,
-    VirtualHost,
+    Action, ClusterSource, Destination, HashCookie, HeaderMutations, HeaderText, Override, Protocols, Route,
+    RouteTable, VirtualHost,
 };
 use crate::dynamic_metadata::DynamicMetadata;
 use crate::routing::{self, Changes, TlsFacts};
@@ -34,7 +37,8 @@ use crate::upstream::{Carried, Establish, Host, UnderWay};
 pub(crate) struct Exchange {
     pub(crate) connection: Rc<Connection>,
     start: SystemTime,
-    begun: Instant,
+    /// How long it may be silent, and take.
+    pub(crate) watch: Rc<Watch>,
     protocol: Version,
     kept: Kept,
     pub(crate) remote: SocketAddr,
@@ -71,6 +75,8 @@ pub(crate) struct Exchange {
     /// The endpoint of the last attempt, which counts its requests.
     pub(crate) host: Option<Arc<Host>>,
     pub(crate) carried: Option<Carried>,
+    /// The protocols that connections to upstream offer, if they are not those of the cluster.
+    pub(crate) offer: Option<Protocols>,
     /// Counts the request among those of its cluster.
     pub(crate) under_way: Option<UnderWay>,
     /// When it has taken too long.
@@ -79,6 +85,14 @@ pub(crate) struct Exchange {
     pub(crate) cookie: Option<(String, HashCookie)>,
     /// When the last attempt was sent.
     pub(crate) sent_up: Option<Instant>,
+    /// What the request is called in `x-request-id`.
+    pub(crate) id: Option<HeaderValue>,
+    /// The part of a trace that it is.
+    pub(crate) trace: Option<Box<Trace>>,
+    /// Whether the last attempt took too long.
+    pub(crate) timed_out: bool,
+    /// Whether this proxy has broken it off, since it took too long.
+    pub(crate) broken_off: bool,
     /// Whether the response has been handed over whole.
     complete: bool,
 }
@@ -149,7 +163,7 @@ impl Exchange {
         Box::new(Exchange {
             connection: connection.clone(),
             start: SystemTime::now(),
-            begun: Instant::now(),
+            watch: Watch::new(&connection.manager.config),
             protocol,
             kept: Kept::default(),
             remote: connection.remote,
@@ -178,10 +192,15 @@ impl Exchange {
             metadata: DynamicMetadata::default(),
             host: None,
             carried: None,
+            offer: None,
             under_way: None,
             deadline: None,
             cookie: None,
             sent_up: None,
+            id: None,
+            trace: None,
+            timed_out: false,
+            broken_off: false,
             complete: false,
         })
     }
@@ -210,7 +229,7 @@ impl Exchange {
     }
 
     fn note_grpc_status(&mut self, headers: &HeaderMap) {
-        let status = headers.get(super::head::names::GRPC_STATUS).and_then(|v| v.to_str().ok());
+        let status = headers.get(names::GRPC_STATUS).and_then(|v| v.to_str().ok());
         self.grpc_status = status.and_then(|s| s.parse().ok()).or(self.grpc_status);
     }
 
@@ -234,7 +253,7 @@ impl Exchange {
     /// before.
     pub(crate) fn upload(&mut self, keep: Option<usize>) -> Option<Rc<Upload>> {
         if let Some(incoming) = self.incoming.take() {
-            self.upload = Upload::new(incoming, keep);
+            self.upload = Upload::new(incoming, keep, &self.watch);
         }
         self.upload.clone()
     }
@@ -244,6 +263,17 @@ impl Exchange {
         let mut out = String::new();
         self.with_entry(head, |entry| text.render(entry, &mut out));
         out
+    }
+
+    /// The head of the request is ready to be read: notes what it is called, and to which trace it belongs.
+    pub(crate) fn recognise(&mut self, parts: &mut Parts) {
+        let connection = self.connection.clone();
+        let config = &connection.manager.config;
+        if let Some(tracing) = &config.tracing {
+            let direction = connection.listener.config.direction;
+            self.trace = Trace::begin(parts, tracing, config.request_id, direction).map(Box::new);
+        }
+        self.id = parts.headers.get(names::X_REQUEST_ID).cloned();
     }
 
     /// Whether the request has been sent on, so that its head is gone.
@@ -286,6 +316,8 @@ impl Exchange {
             headers,
         };
         let answered = self.answered;
+        let id = text(self.id.as_ref());
+        let trace = self.trace.as_ref().map(|trace| format!("{:032x}", trace.context.trace));
         let http = HttpEntry {
             protocol: self.protocol,
             request,
@@ -296,18 +328,19 @@ impl Exchange {
             route: self.found.as_ref().map(|f| &*f.route.name),
             attempts: self.attempts,
             request_duration: self.upload.as_ref().map_or(Some(std::time::Duration::ZERO), |u| {
-                u.ended().map(|ended| ended.saturating_duration_since(self.begun))
+                u.ended().map(|ended| ended.saturating_duration_since(self.watch.begun()))
             }),
-            response_duration: answered.map(|a| a.saturating_duration_since(self.begun)),
+            response_duration: answered.map(|a| a.saturating_duration_since(self.watch.begun())),
             response_tx_duration: answered.map(|a| a.elapsed()),
             grpc_status: self.grpc_status,
-            stream_id: None,
-            trace_id: None,
+            stream_id: id.as_deref(),
+            trace_id: trace.as_deref(),
+            metadata: &self.metadata,
         };
         let cluster = self.cluster.as_ref().map(|c| &*c.upstream.config);
         use_entry(&Entry {
             start: self.start,
-            duration: self.begun.elapsed(),
+            duration: self.watch.begun().elapsed(),
             received: self.received(),
             sent: self.sent,
             flags: self.flags,
@@ -356,7 +389,7 @@ impl Drop for Exchange {
     fn drop(&mut self) {
         let connection = self.connection.clone();
         let stats = &connection.manager.stats;
-        if !self.complete && !self.flags.intersects(OWN_RESETS) {
+        if !self.complete && !self.broken_off && !self.flags.intersects(OWN_RESETS) {
             // hyper drops what nobody waits for any more.
             self.flags.set(Flag::DownstreamConnectionTermination);
             self.details = Cow::Borrowed("downstream_remote_disconnect");
@@ -370,7 +403,14 @@ impl Drop for Exchange {
             cluster.stats.rq_active.dec();
         }
         connection.end();
-        let logs = &connection.manager.config.access_logs;
+        let config = &connection.manager.config;
+        if let Some(mut trace) = self.trace.take()
+            && let Some(collector) = config.tracing.as_ref().and_then(|tracing| tracing.collector.as_ref())
+        {
+            let way = connection.listener.config.direction;
+            self.with_entry(None, |entry| Spans::add(&connection.worker, collector, &mut trace, entry, way));
+        }
+        let logs = &config.access_logs;
         if !logs.is_empty() {
             self.with_entry(None, |entry| connection.worker.log(logs, entry));
         }
@@ -382,9 +422,7 @@ const OWN_RESETS: Flags = Flags::NONE
     .with(Flag::UpstreamConnectionTermination)
     .with(Flag::UpstreamRemoteReset)
     .with(Flag::UpstreamRequestTimeout)
-    .with(Flag::UpstreamProtocolError)
-    .with(Flag::StreamIdleTimeout)
-    .with(Flag::DurationTimeout);
+    .with(Flag::UpstreamProtocolError);
 
 fn keep(into: &mut Vec<(HeaderName, HeaderValue)>, headers: &HeaderMap, names: &[HeaderName]) {
     into.clear();

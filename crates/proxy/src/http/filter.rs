@@ -3,7 +3,6 @@
 //! Each is a decision about the head of a request. Those that must wait, for time or for somebody else's answer, do
 //! that where the request's path calls them.
 
-mod call;
 pub(crate) mod cors;
 pub(crate) mod ext_authz;
 pub(crate) mod fault;
@@ -15,7 +14,7 @@ use std::sync::Arc;
 
 use http::{HeaderMap, HeaderValue};
 
-use crate::config::http::{CorsPolicy, ExtAuthz, Fault, HeaderMutations, HttpFilter, HttpRbac, JwtAuthn};
+use crate::config::http::{CorsPolicy, ExtAuthz, Fault, HeaderMutations, HttpFilter, HttpRbac, JwtAuthn, Protocols};
 use crate::metrics::{CorsStats, ExtAuthzStats, FaultStats, HttpFilterName, JwtAuthnStats, Metrics, RbacStats};
 
 /// Of a filter that authorizes: what is enforced, and what is only counted.
@@ -29,6 +28,7 @@ pub(crate) enum LocalFilter {
     ExtAuthz(Arc<ExtAuthz>, Arc<ExtAuthzStats>),
     Fault(Arc<Fault>, Arc<FaultStats>),
     JwtAuthn(Arc<JwtAuthn>, Arc<JwtAuthnStats>),
+    Offer(Protocols),
     GrpcStats,
 }
 
@@ -49,6 +49,7 @@ impl LocalFilter {
             HttpFilter::JwtAuthn(config) => {
                 LocalFilter::JwtAuthn(config.clone(), metrics.jwt_authn.of(&named(&config.stat_prefix)))
             }
+            HttpFilter::Offer(protocols) => LocalFilter::Offer(protocols.clone()),
             HttpFilter::GrpcStats => LocalFilter::GrpcStats,
         }
     }

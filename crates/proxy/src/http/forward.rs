@@ -6,26 +6,23 @@ use std::sync::Arc;
 
 use http::header::{self, HeaderMap, HeaderValue};
 use http::request::Parts;
-use http::uri::{Authority, Scheme, Uri};
 use http::{Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
 use tokio::time::Instant;
 
+use super::body::RequestBody;
 use super::deadline::{self, Deadline};
 use super::exchange::{Exchange, Found};
 use super::failure::Failure;
 use super::head::names;
-use super::pool::{Protocol, Sent, Want};
+use super::mirror;
+use super::pool::{Protocol, STALE, Sent, Want};
 use super::reply::Reply;
 use super::retry::Retries;
-use super::upload::{RequestBody, Upload};
 use crate::access_log::Flag;
 use crate::config::http::{HostRewrite, RetryPolicy, RouteAction, UpstreamProtocol};
 use crate::routing;
 use crate::upstream::{Carried, Establish, Host, LbContext, Outcome, UnderWay};
-
-/// How often a request may meet a connection that has just ended, and go on to another one without anybody noticing.
-const STALE: u32 = 3;
 
 /// What a request needs on its way.
 struct Way<'a> {
@@ -51,7 +48,7 @@ pub(crate) async fn forward(
         return Err(Reply::new(action.not_found, "cluster_not_found").flag(Flag::NoClusterFound));
     };
     let policy = action.retry.as_deref().or(found.host.retry.as_deref());
-    let mut retries = Retries::new(policy, &parts.headers);
+    let mut retries = Retries::new(policy, parts);
     let limit = usize::try_from(exchange.connection.listener.config.buffer_limit).unwrap_or(usize::MAX);
     let upload = exchange.upload(retries.are_possible().then_some(limit));
     if let Some(upload) = upload.filter(|_| !retries.are_possible()) {
@@ -59,6 +56,7 @@ pub(crate) async fn forward(
     }
     let timeout = deadline::of_request(exchange, parts, action);
     deadline::announce(parts, policy, timeout, &exchange.connection.manager.config.router);
+    mirror::send(exchange, parts, found, action, (limit, timeout));
     let Some(counted) = cluster.request() else {
         cluster.stats.pending_overflow.inc();
         exchange.keep_request(parts);
@@ -130,6 +128,7 @@ async fn attempts(
                     // The connection was reported when it did not come about.
                     Failure::Connect(_) | Failure::ConnectTimeout | Failure::Overflow => {}
                     Failure::PerTryTimeout => {
+                        exchange.timed_out = true;
                         way.cluster.stats.rq_per_try_timeout.inc();
                         report(way, exchange, Outcome::TimedOut);
                     }
@@ -202,7 +201,7 @@ async fn send(
     last: bool,
 ) -> Result<Response<Incoming>, Missed> {
     let broken = || Missed::Failed(Failure::Terminated, true);
-    let want = Want { protocol: way.protocol, offer: None };
+    let want = Want { protocol: way.protocol, offer: exchange.offer.clone() };
     let mut waiting: Option<Request<RequestBody>> = None;
     for _ in 0..STALE {
         let leased = way.cluster.pool.lease(&way.cluster, host, &want).await;
@@ -211,7 +210,10 @@ async fn send(
         let request = match waiting.take() {
             Some(request) => request,
             None => {
-                let body = Upload::again(exchange.upload.as_ref()).ok_or_else(broken)?;
+                let body = match &exchange.upload {
+                    Some(upload) => RequestBody::Upload(upload.again().ok_or_else(broken)?),
+                    None => RequestBody::Nothing,
+                };
                 make(exchange, parts, way, host, last, body)
             }
         };
@@ -244,6 +246,9 @@ fn make(
     {
         parts.headers.insert(header::HOST, name);
     }
+    if way.found.host.timeout_retry_header && exchange.timed_out {
+        parts.headers.insert(names::X_ENVOY_IS_TIMEOUT_RETRY, HeaderValue::from_static("true"));
+    }
     if way.found.host.attempt_count_in_request {
         parts.headers.insert(names::X_ENVOY_ATTEMPT_COUNT, exchange.attempts.into());
     }
@@ -252,18 +257,7 @@ fn make(
     // What may have to be sent again is copied.
     let mut sent = if last { std::mem::replace(parts, empty()) } else { parts.clone() };
     sent.headers.remove(header::EXPECT);
-    match way.protocol {
-        Protocol::Http1 => sent.version = Version::HTTP_11,
-        Protocol::Http2 => {
-            sent.version = Version::HTTP_2;
-            let authority = sent.headers.remove(header::HOST);
-            let authority = authority.and_then(|host| Authority::try_from(host.as_bytes()).ok());
-            let mut uri = std::mem::take(&mut sent.uri).into_parts();
-            uri.scheme = Some(if exchange.secure { Scheme::HTTPS } else { Scheme::HTTP });
-            uri.authority = authority;
-            sent.uri = Uri::from_parts(uri).unwrap_or_default();
-        }
-    }
+    way.protocol.shape(&mut sent, exchange.secure);
     Request::from_parts(sent, body)
 }
 

@@ -24,6 +24,7 @@ use path::{Normalized, Refusal};
 pub(crate) fn prepare(parts: &mut Parts, connection: &Connection) -> Result<Origin, Reply> {
     let config = &*connection.manager.config;
     check_version(parts, config)?;
+    check_method(parts, config)?;
     target(parts, config)?;
     underscores(&mut parts.headers, config.connections.underscores)?;
     if parts.headers.len() > config.connections.max_headers {
@@ -56,15 +57,74 @@ fn check_version(parts: &Parts, config: &HttpConnectionManager) -> Result<(), Re
     match parts.version {
         Version::HTTP_11 | Version::HTTP_2 => Ok(()),
         Version::HTTP_10 if config.http1.accept_http_10 => Ok(()),
-        _ => Err(Reply::new(StatusCode::UPGRADE_REQUIRED, "low_version").standard_body().closing()),
+        _ => Err(Reply::new(StatusCode::UPGRADE_REQUIRED, "low_version")
+            .standard_body()
+            .flag(Flag::DownstreamProtocolError)
+            .closing()),
     }
+}
+
+/// Of several authorities a list is made, as Envoy does; no virtual host has such a name.
+fn join_hosts(parts: &mut Parts) {
+    if parts.headers.get_all(header::HOST).iter().nth(1).is_none() {
+        return;
+    }
+    let hosts: Vec<&[u8]> = parts.headers.get_all(header::HOST).iter().map(HeaderValue::as_bytes).collect();
+    if let Ok(hosts) = HeaderValue::from_bytes(&hosts.join(&b","[..])) {
+        parts.headers.insert(header::HOST, hosts);
+    }
+}
+
+/// The methods that HTTP/1 has in Envoy unless others are allowed.
+const METHODS: [&str; 34] = [
+    "ACL",
+    "BIND",
+    "CHECKOUT",
+    "CONNECT",
+    "COPY",
+    "DELETE",
+    "GET",
+    "HEAD",
+    "LINK",
+    "LOCK",
+    "MERGE",
+    "MKACTIVITY",
+    "MKCALENDAR",
+    "MKCOL",
+    "MOVE",
+    "M-SEARCH",
+    "NOTIFY",
+    "OPTIONS",
+    "PATCH",
+    "POST",
+    "PROPFIND",
+    "PROPPATCH",
+    "PURGE",
+    "PUT",
+    "REBIND",
+    "REPORT",
+    "SEARCH",
+    "SOURCE",
+    "SUBSCRIBE",
+    "TRACE",
+    "UNBIND",
+    "UNLINK",
+    "UNLOCK",
+    "UNSUBSCRIBE",
+];
+
+fn check_method(parts: &Parts, config: &HttpConnectionManager) -> Result<(), Reply> {
+    let common = [Method::GET, Method::POST, Method::PUT, Method::DELETE, Method::HEAD, Method::OPTIONS, Method::PATCH];
+    let known = parts.version == Version::HTTP_2
+        || config.http1.custom_methods
+        || common.contains(&parts.method)
+        || METHODS.contains(&parts.method.as_str());
+    if known { Ok(()) } else { Err(malformed("http1.codec_error")) }
 }
 
 /// Moves the authority into `host`, and leaves path and query in the URI.
 fn target(parts: &mut Parts, config: &HttpConnectionManager) -> Result<(), Reply> {
-    if parts.version != Version::HTTP_2 && parts.headers.get_all(header::HOST).iter().nth(1).is_some() {
-        return Err(malformed("http1.multiple_host_headers"));
-    }
+    join_hosts(parts);
     if let Some(authority) = parts.uri.authority() {
         if parts.version != Version::HTTP_2 && parts.method != Method::CONNECT && !config.http1.allow_absolute_url {
             return Err(Reply::new(StatusCode::NOT_FOUND, "route_not_found").flag(Flag::NoRouteFound));

@@ -15,18 +15,45 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::Version;
+use http::header;
+use http::request::Parts;
+use http::uri::{Authority, Scheme, Uri};
+
 pub(crate) use carrier::{Lease, Sent};
 pub(crate) use connect::Unavailable;
 use host::HostPool;
 
 use crate::config::Cluster;
+use crate::config::http::Protocols;
 use crate::upstream::{Establish, Host};
+
+/// How often a request may meet a connection that has just ended, and go on to another one without anybody noticing.
+pub(crate) const STALE: u32 = 3;
 
 /// Which protocol requests to an endpoint speak.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Protocol {
     Http1,
     Http2,
+}
+
+impl Protocol {
+    /// Gives the head of a request, whose authority is in `host`, the form that it has in this protocol.
+    pub(crate) fn shape(self, parts: &mut Parts, secure: bool) {
+        match self {
+            Protocol::Http1 => parts.version = Version::HTTP_11,
+            Protocol::Http2 => {
+                parts.version = Version::HTTP_2;
+                let authority = parts.headers.remove(header::HOST);
+                let authority = authority.and_then(|host| Authority::try_from(host.as_bytes()).ok());
+                let mut uri = std::mem::take(&mut parts.uri).into_parts();
+                uri.scheme = Some(if secure { Scheme::HTTPS } else { Scheme::HTTP });
+                uri.authority = authority.or(uri.authority);
+                parts.uri = Uri::from_parts(uri).unwrap_or_default();
+            }
+        }
+    }
 }
 
 /// How long connections live.
@@ -49,7 +76,7 @@ struct Key {
     transport: usize,
     protocol: Protocol,
     /// Application protocols that are offered instead of the transport's own.
-    offer: Option<Arc<[Box<[u8]>]>>,
+    offer: Option<Protocols>,
 }
 
 /// The connections of one worker to a cluster as it is configured. Another configuration has another pool; connections
@@ -64,7 +91,7 @@ pub(crate) struct Pool {
 #[derive(Debug, Clone)]
 pub(crate) struct Want {
     pub(crate) protocol: Protocol,
-    pub(crate) offer: Option<Arc<[Box<[u8]>]>>,
+    pub(crate) offer: Option<Protocols>,
 }
 
 impl Pool {

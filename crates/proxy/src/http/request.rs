@@ -7,7 +7,7 @@ use http::header::{self, HeaderValue};
 use http::request::Parts;
 use http::uri::Uri;
 use http::{Request, Response, StatusCode};
-use hyper::body::{Bytes, Incoming};
+use hyper::body::{Body, Bytes, Incoming};
 
 use super::connection::Connection;
 use super::exchange::{Exchange, Found};
@@ -17,6 +17,7 @@ use super::reply::{self, Reply};
 use super::response::{self, ResponseBody};
 use super::screening;
 use super::tunnel;
+use super::watch::Lapse;
 use crate::access_log::Flag;
 use crate::config::http::{Action, ClusterSource, DirectResponse, RouteAction};
 use crate::routing;
@@ -35,9 +36,17 @@ pub(crate) async fn serve(
     let mut exchange = Exchange::new(&connection, request.version());
     let (mut parts, incoming) = request.into_parts();
     exchange.grpc = reply::is_grpc(&parts.headers);
+    if incoming.is_end_stream() {
+        exchange.watch.request_is_whole();
+    }
     exchange.incoming = Some(incoming);
     exchange.upgrade = parts.extensions.remove();
-    let answer = handle(&mut exchange, &mut parts).await;
+    let watch = exchange.watch.clone();
+    let answer = tokio::select! {
+        biased;
+        answer = handle(&mut exchange, &mut parts) => answer,
+        lapse = watch.lapse() => Err(expire(&exchange, lapse)),
+    };
     match answer {
         Ok(response) => Ok(response::from_upstream(exchange, response)),
         Err(reply) => {
@@ -49,11 +58,33 @@ pub(crate) async fn serve(
     }
 }
 
+/// The answer to a request that has exceeded a limit of time: whose fault that is its status says.
+fn expire(exchange: &Exchange, lapse: Lapse) -> Reply {
+    let late =
+        if exchange.watch.has_whole_request() { StatusCode::GATEWAY_TIMEOUT } else { StatusCode::REQUEST_TIMEOUT };
+    let stats = &exchange.connection.manager.stats;
+    match lapse {
+        Lapse::Idle => {
+            stats.rq_idle_timeout.inc();
+            Reply::new(late, "stream_idle_timeout").body("stream timeout").flag(Flag::StreamIdleTimeout)
+        }
+        Lapse::Request => {
+            stats.rq_timeout.inc();
+            Reply::new(StatusCode::REQUEST_TIMEOUT, "request_overall_timeout").body("request timeout")
+        }
+        Lapse::Duration => {
+            stats.rq_max_duration_reached.inc();
+            Reply::new(late, "max_duration_timeout").body("downstream duration timeout")
+        }
+    }
+}
+
 async fn handle(exchange: &mut Exchange, parts: &mut Parts) -> Result<Response<Incoming>, Reply> {
     let connection = exchange.connection.clone();
     let origin = head::prepare(parts, &connection)?;
     exchange.remote = origin.remote;
     exchange.secure = routing::scheme(parts) == "https";
+    exchange.recognise(parts);
     let current = connection.worker.current();
     find(exchange, parts, &current)?;
     screening::screen(exchange, parts, &current).await?;
@@ -61,6 +92,9 @@ async fn handle(exchange: &mut Exchange, parts: &mut Parts) -> Result<Response<I
         connection.manager.stats.no_route.inc();
         return Err(Reply::new(StatusCode::NOT_FOUND, "route_not_found").flag(Flag::NoRouteFound));
     };
+    if let Some((trace, decorator)) = exchange.trace.as_mut().zip(found.route.decorator.as_ref()) {
+        trace.decorate(decorator, connection.listener.config.direction, &mut parts.headers);
+    }
     match &found.route.action {
         Action::Respond(answer) => Err(respond(&connection, answer)),
         Action::Redirect(redirect) => {
@@ -92,6 +126,9 @@ pub(super) fn find(exchange: &mut Exchange, parts: &Parts, current: &Current) ->
     exchange.found = None;
     if let Some(route) = host.route(&request) {
         let found = Found { table: table.clone(), host: host.clone(), route: route.clone(), random: exchange.random };
+        if let Action::Forward(action) = &route.action {
+            exchange.watch.heed(&action.timeouts);
+        }
         exchange.found = Some(Rc::new(found));
     }
     Ok(())

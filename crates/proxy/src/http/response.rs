@@ -7,17 +7,22 @@ use std::task::{Context, Poll, ready};
 use http::header::{self, HeaderMap, HeaderValue};
 use http::{Method, Response, StatusCode, Version};
 use hyper::body::{Body, Bytes, Frame, Incoming, SizeHint};
+use tokio::time::Sleep;
 
 use super::exchange::Exchange;
 use super::failure::Failure;
 use super::head::{self, names};
 use super::reply::Reply;
 use super::tunnel;
+use super::watch::Lapse;
+use crate::access_log::Flag;
 use crate::config::http::ServerHeader;
 
 /// The body of a response. It ends the exchange.
 pub(crate) struct ResponseBody {
     source: Source,
+    /// Wakes it when it has been silent for too long.
+    timer: Option<Pin<Box<Sleep>>>,
     /// `None` if it goes on without the response.
     exchange: Option<Box<Exchange>>,
 }
@@ -37,7 +42,7 @@ impl ResponseBody {
         if over {
             exchange.complete();
         }
-        ResponseBody { source, exchange: Some(exchange) }
+        ResponseBody { source, timer: None, exchange: Some(exchange) }
     }
 }
 
@@ -46,11 +51,18 @@ impl Body for ResponseBody {
     type Error = Failure;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Failure>>> {
-        let ResponseBody { source, exchange } = &mut *self;
+        let ResponseBody { source, timer, exchange } = &mut *self;
         let frame = match source {
             Source::Text(text) if text.is_empty() => None,
             Source::Text(text) => Some(Ok(Frame::data(std::mem::take(text)))),
-            Source::Upstream(incoming) => ready!(Pin::new(incoming).poll_frame(cx)),
+            Source::Upstream(incoming) => match Pin::new(incoming).poll_frame(cx) {
+                Poll::Ready(frame) => frame,
+                Poll::Pending => {
+                    let Some(exchange) = exchange else { return Poll::Pending };
+                    let lapse = ready!(exchange.watch.clone().poll_lapse(timer, cx));
+                    return Poll::Ready(Some(Err(break_off(exchange, lapse))));
+                }
+            },
         };
         let over = match source {
             Source::Text(_) => true,
@@ -77,10 +89,29 @@ impl Body for ResponseBody {
     }
 }
 
+/// Notes that a response that has begun has exceeded a limit of time.
+fn break_off(exchange: &mut Exchange, lapse: Lapse) -> Failure {
+    let stats = &exchange.connection.manager.stats;
+    let (count, details) = match lapse {
+        Lapse::Idle => (&stats.rq_idle_timeout, "stream_idle_timeout"),
+        Lapse::Request => (&stats.rq_timeout, "request_overall_timeout"),
+        Lapse::Duration => (&stats.rq_max_duration_reached, "max_duration_timeout"),
+    };
+    count.inc();
+    stats.rq_tx_reset.inc();
+    if lapse == Lapse::Idle {
+        exchange.flags.set(Flag::StreamIdleTimeout);
+    }
+    exchange.details = Cow::Borrowed(details);
+    exchange.broken_off = true;
+    Failure::LocalReset
+}
+
 /// Notes what has come of a body.
 fn note(exchange: &mut Exchange, frame: Option<&Result<Frame<Bytes>, hyper::Error>>, over: bool) {
     match frame {
         Some(Ok(frame)) => {
+            exchange.watch.stir();
             exchange.sent += frame.data_ref().map_or(0, |data| data.len() as u64);
             if let Some(trailers) = frame.trailers_ref() {
                 exchange.keep_trailers(trailers);
@@ -107,10 +138,10 @@ pub(crate) fn from_upstream(mut exchange: Box<Exchange>, response: Response<Inco
     head::hop_by_hop(response.headers_mut(), changed);
     if changed {
         exchange.details = Cow::Borrowed("via_upstream");
-        finish_head(response.headers_mut(), &exchange);
+        finish_head(response.headers_mut(), &mut exchange);
         exchange.keep_response(response.status(), response.headers());
         tunnel::join(exchange, &mut response);
-        return response.map(|_| ResponseBody { source: Source::Text(Bytes::new()), exchange: None });
+        return response.map(|_| ResponseBody { source: Source::Text(Bytes::new()), timer: None, exchange: None });
     }
     let (mut parts, incoming) = response.into_parts();
     let connection = exchange.connection.clone();
@@ -119,9 +150,17 @@ pub(crate) fn from_upstream(mut exchange: Box<Exchange>, response: Response<Inco
         let time = time.map_or(0, |time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX));
         parts.headers.insert(names::X_ENVOY_UPSTREAM_SERVICE_TIME, time.into());
     }
+    if let Some((value, cookie)) = &exchange.cookie
+        && let Ok(cookie) = HeaderValue::try_from(cookie.set(value))
+    {
+        parts.headers.append(header::SET_COOKIE, cookie);
+    }
+    if exchange.found.as_ref().is_some_and(|found| found.host.attempt_count_in_response) {
+        parts.headers.insert(names::X_ENVOY_ATTEMPT_COUNT, exchange.attempts.into());
+    }
     exchange.details = Cow::Borrowed("via_upstream");
     parts.version = Version::default();
-    finish_head(&mut parts.headers, &exchange);
+    finish_head(&mut parts.headers, &mut exchange);
     exchange.keep_response(parts.status, &parts.headers);
     Response::from_parts(parts, ResponseBody::new(Source::Upstream(incoming), exchange))
 }
@@ -136,15 +175,25 @@ pub(crate) fn from_reply(mut exchange: Box<Exchange>, reply: Reply) -> Response<
     let (mut parts, ()) = response.into_parts();
     if exchange.protocol() == Version::HTTP_2 {
         parts.headers.remove(header::CONNECTION);
+    } else if !exchange.watch.has_whole_request() {
+        // What is still to come of the request nobody reads.
+        parts.headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
-    finish_head(&mut parts.headers, &exchange);
+    finish_head(&mut parts.headers, &mut exchange);
     exchange.keep_response(if exchange.grpc { parts.status } else { status }, &parts.headers);
     let body = if exchange.method() == Method::HEAD { Bytes::new() } else { body };
     Response::from_parts(parts, ResponseBody::new(Source::Text(body), exchange))
 }
 
 /// What all responses have in common.
-fn finish_head(headers: &mut HeaderMap, exchange: &Exchange) {
+fn finish_head(headers: &mut HeaderMap, exchange: &mut Exchange) {
+    if let Some(mut trace) = exchange.trace.take() {
+        let decorator = exchange.found.as_ref().and_then(|found| found.route.decorator.as_ref());
+        trace.respond(decorator, exchange.connection.listener.config.direction, headers);
+        exchange.trace = Some(trace);
+    }
+    exchange.watch.stir();
+    let exchange = &*exchange;
     if let Some(found) = &exchange.found {
         found.changes().response(headers, |text| exchange.rendered(text, None));
     }
@@ -162,6 +211,9 @@ fn finish_head(headers: &mut HeaderMap, exchange: &Exchange) {
             headers.insert(header::SERVER, name.clone());
         }
         ServerHeader::AppendIfAbsent(_) | ServerHeader::PassThrough => {}
+    }
+    if let Some(id) = exchange.id.as_ref().filter(|_| config.request_id.in_response) {
+        headers.insert(names::X_REQUEST_ID, id.clone());
     }
     if let Some(via) = &config.via {
         head::address::append(headers, header::VIA, via.to_str().unwrap_or_default());

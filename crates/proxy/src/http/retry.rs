@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use http::{HeaderMap, StatusCode};
+use http::request::Parts;
+use http::{HeaderMap, HeaderName, StatusCode};
 
 use super::failure::Failure;
 use super::head::names;
@@ -15,24 +16,29 @@ pub(crate) struct Retries<'a> {
     on: RetryOn,
     left: u32,
     statuses: Vec<StatusCode>,
+    /// Response headers that are worth another attempt if they are there.
+    headers: Vec<HeaderName>,
     /// How many there were.
     done: u32,
 }
 
 impl<'a> Retries<'a> {
     /// What the route's policy allows, and what the request asks for in its headers.
-    pub(crate) fn new(policy: Option<&'a RetryPolicy>, headers: &HeaderMap) -> Retries<'a> {
-        let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
+    pub(crate) fn new(policy: Option<&'a RetryPolicy>, parts: &Parts) -> Retries<'a> {
+        let text = |name| parts.headers.get(name).and_then(|value| value.to_str().ok());
         let mut on = policy.map(|p| p.on).unwrap_or_default();
         for list in [text(names::X_ENVOY_RETRY_ON), text(names::X_ENVOY_RETRY_GRPC_ON)].into_iter().flatten() {
             on = on.union(RetryOn::parse(list).0);
         }
-        let wanted = policy.is_none_or(|p| p.request_headers.is_empty());
+        let wanted =
+            policy.is_none_or(|p| p.request_headers.is_empty() || p.request_headers.iter().any(|m| m.holds(parts)));
         let asked = text(names::X_ENVOY_MAX_RETRIES).and_then(|n| n.parse().ok());
         let left = if on.is_empty() || !wanted { 0 } else { asked.unwrap_or(policy.map_or(1, |p| p.retries)) };
         let codes = text(names::X_ENVOY_RETRIABLE_STATUS_CODES).unwrap_or_default().split(',');
         let statuses: Vec<StatusCode> = codes.filter_map(|code| code.trim().parse().ok()).collect();
-        Retries { policy, on, left, statuses, done: 0 }
+        let names = text(names::X_ENVOY_RETRIABLE_HEADER_NAMES).unwrap_or_default().split(',');
+        let headers = names.filter_map(|name| name.trim().parse().ok()).collect();
+        Retries { policy, on, left, statuses, headers, done: 0 }
     }
 
     /// Whether there may be another attempt at all.
@@ -51,10 +57,16 @@ impl<'a> Retries<'a> {
             let policy = self.policy.map(|p| &*p.statuses).unwrap_or_default();
             policy.contains(&status) || self.statuses.contains(&status)
         };
+        let marked = || {
+            let matches = self.policy.map(|p| &*p.response_headers).unwrap_or_default();
+            matches.iter().any(|m| m.holds_of_response(headers))
+                || self.headers.iter().any(|name| headers.contains_key(name))
+        };
         (on(RetryOn::SERVER_ERROR) && (500..600).contains(&code))
             || (on(RetryOn::GATEWAY_ERROR) && (502..=504).contains(&code))
             || (on(RetryOn::RETRIABLE_4XX) && code == 409)
             || (on(RetryOn::RETRIABLE_STATUS_CODES) && listed())
+            || (on(RetryOn::RETRIABLE_HEADERS) && marked())
             || grpc_condition(headers).is_some_and(on)
     }
 

@@ -77,6 +77,7 @@ pub(super) async fn screen(exchange: &mut Exchange, parts: &mut Parts, current: 
                     request::find(exchange, parts, current)?;
                 }
             }
+            (LocalFilter::Offer(protocols), _) => exchange.offer = Some(protocols.clone()),
             (LocalFilter::Cors(_) | LocalFilter::GrpcStats, _) => {}
         }
     }

@@ -13,6 +13,9 @@ use http::HeaderMap;
 use hyper::body::{Body, Bytes, Frame, Incoming, SizeHint};
 use tokio::time::Instant;
 
+use super::body::Copied;
+use super::watch::Watch;
+
 /// The largest piece that comes at once, in bytes.
 const LARGEST_PIECE: usize = 1 << 20;
 
@@ -30,6 +33,10 @@ pub(crate) struct Upload {
     /// Which attempt may read.
     attempt: Cell<u32>,
     kept: RefCell<Kept>,
+    /// Who gets all of it, too.
+    copies: RefCell<Vec<Rc<Copied>>>,
+    /// Learns that something has come.
+    watch: Rc<Watch>,
 }
 
 /// How far the body has come.
@@ -52,9 +59,9 @@ struct Kept {
 }
 
 /// The body of one attempt to send a request.
-#[derive(Debug, Default)]
-pub(crate) struct RequestBody {
-    upload: Option<Rc<Upload>>,
+#[derive(Debug)]
+pub(crate) struct Attempt {
+    upload: Rc<Upload>,
     attempt: u32,
     /// How many of the kept pieces have been sent.
     position: usize,
@@ -83,7 +90,7 @@ impl std::error::Error for UploadError {}
 
 impl Upload {
     /// Takes the body of a request; `None` if it has none. Of what is read, up to `keep` bytes are kept.
-    pub(crate) fn new(incoming: Incoming, keep: Option<usize>) -> Option<Rc<Upload>> {
+    pub(crate) fn new(incoming: Incoming, keep: Option<usize>, watch: &Rc<Watch>) -> Option<Rc<Upload>> {
         (!incoming.is_end_stream()).then(|| {
             Rc::new(Upload {
                 incoming: RefCell::new(incoming),
@@ -93,6 +100,8 @@ impl Upload {
                 waker: RefCell::default(),
                 attempt: Cell::new(0),
                 kept: RefCell::new(Kept { room: keep, ..Kept::default() }),
+                copies: RefCell::default(),
+                watch: watch.clone(),
             })
         })
     }
@@ -103,14 +112,30 @@ impl Upload {
     }
 
     /// The body for another attempt, which ends all earlier ones; `None` if what was sent is not known any more.
-    pub(crate) fn again(upload: Option<&Rc<Upload>>) -> Option<RequestBody> {
-        let Some(upload) = upload else { return Some(RequestBody::default()) };
-        if !upload.may_be_sent_again() {
+    pub(crate) fn again(self: &Rc<Self>) -> Option<Attempt> {
+        if !self.may_be_sent_again() {
             return None;
         }
-        upload.attempt.set(upload.attempt.get() + 1);
-        let attempt = upload.attempt.get();
-        Some(RequestBody { upload: Some(upload.clone()), attempt, ..RequestBody::default() })
+        self.attempt.set(self.attempt.get() + 1);
+        Some(Attempt { upload: self.clone(), attempt: self.attempt.get(), position: 0, trailers_sent: false })
+    }
+
+    /// All of the body for somebody else, of whom neither downstream nor upstream takes notice: as it comes, as long as
+    /// no more than `room` bytes wait to be read.
+    pub(crate) fn copy(&self, room: usize) -> Rc<Copied> {
+        let copied = Rc::new(Copied::new(room));
+        let kept = self.kept.borrow();
+        if kept.lost {
+            copied.break_off();
+            return copied;
+        }
+        kept.data.iter().for_each(|data| copied.add(data));
+        match self.state.get() {
+            State::UnderWay => self.copies.borrow_mut().push(copied.clone()),
+            State::Complete => copied.end(),
+            State::Broken => copied.break_off(),
+        }
+        copied
     }
 
     /// The request will not be sent again: nothing more is kept.
@@ -166,6 +191,8 @@ impl Upload {
 
     fn set_complete(&self) {
         self.state.set(State::Complete);
+        self.watch.request_is_whole();
+        self.copies.borrow_mut().drain(..).for_each(|copied| copied.end());
         self.ended.set(Some(Instant::now()));
         if let Some(waker) = self.waker.take() {
             waker.wake();
@@ -176,7 +203,10 @@ impl Upload {
         let frame = ready!(Pin::new(&mut *self.incoming.borrow_mut()).poll_frame(cx));
         match &frame {
             None => self.set_complete(),
-            Some(Err(_)) => self.state.set(State::Broken),
+            Some(Err(_)) => {
+                self.state.set(State::Broken);
+                self.copies.borrow_mut().drain(..).for_each(|copied| copied.break_off());
+            }
             Some(Ok(frame)) => self.keep(frame),
         }
         if self.state.get() == State::UnderWay && self.incoming.borrow().is_end_stream() {
@@ -186,8 +216,10 @@ impl Upload {
     }
 
     fn keep(&self, frame: &Frame<Bytes>) {
+        self.watch.stir();
         let mut kept = self.kept.borrow_mut();
         if let Some(data) = frame.data_ref() {
+            self.copies.borrow().iter().for_each(|copied| copied.add(data));
             self.received.set(self.received.get() + data.len() as u64);
             kept.room = kept.room.and_then(|room| room.checked_sub(data.len()));
         }
@@ -206,7 +238,13 @@ impl Upload {
     }
 }
 
-impl RequestBody {
+impl Drop for Upload {
+    fn drop(&mut self) {
+        self.copies.get_mut().drain(..).for_each(|copied| copied.break_off());
+    }
+}
+
+impl Attempt {
     /// What an earlier attempt has read and this one has not sent yet.
     fn next_kept(&mut self, upload: &Upload) -> Option<Frame<Bytes>> {
         let kept = upload.kept.borrow();
@@ -220,12 +258,12 @@ impl RequestBody {
     }
 }
 
-impl Body for RequestBody {
+impl Body for Attempt {
     type Data = Bytes;
     type Error = UploadError;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, UploadError>>> {
-        let Some(upload) = self.upload.clone() else { return Poll::Ready(None) };
+        let upload = self.upload.clone();
         if upload.attempt.get() != self.attempt {
             return Poll::Ready(Some(Err(UploadError::Superseded)));
         }
@@ -249,15 +287,13 @@ impl Body for RequestBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.upload.as_ref().is_none_or(|upload| {
-            let kept = upload.kept.borrow();
-            let sent = self.position >= kept.data.len() && (self.trailers_sent || kept.trailers.is_none());
-            sent && upload.state.get() == State::Complete
-        })
+        let kept = self.upload.kept.borrow();
+        let sent = self.position >= kept.data.len() && (self.trailers_sent || kept.trailers.is_none());
+        sent && self.upload.state.get() == State::Complete
     }
 
     fn size_hint(&self) -> SizeHint {
-        let Some(upload) = &self.upload else { return SizeHint::with_exact(0) };
+        let upload = &self.upload;
         let (rest, sent) = (upload.incoming.borrow().size_hint(), self.position);
         let kept = upload.kept.borrow();
         let waiting: usize = kept.data.iter().skip(sent).map(Bytes::len).sum();

@@ -4,8 +4,10 @@ use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::Sleep;
 
 use crate::metrics::{ClusterStats, HttpStats};
 use crate::stream::Stream;
@@ -15,7 +17,16 @@ use crate::stream::Stream;
 pub(crate) struct Wire {
     stream: Stream,
     counted: Counted,
+    /// How long a peer that was told that nothing follows may take to close, too.
+    delay: Option<Duration>,
+    /// Until when it may.
+    closing: Option<Pin<Box<Sleep>>>,
+    /// Whether the peer has said all.
+    ended: bool,
 }
+
+/// How much is read at once of what nobody wants any more, in bytes.
+const WASTE: usize = 4 << 10;
 
 /// Where bytes are counted.
 #[derive(Debug)]
@@ -25,12 +36,14 @@ enum Counted {
 }
 
 impl Wire {
-    pub(crate) fn downstream(stream: Stream, stats: Arc<HttpStats>) -> Wire {
-        Wire { stream, counted: Counted::Downstream(stats) }
+    /// A peer has `delay` to read the last bytes after it was told that nothing follows: if the connection were ended
+    /// while it still sends, the kernel would throw away what it has not read.
+    pub(crate) fn downstream(stream: Stream, stats: Arc<HttpStats>, delay: Option<Duration>) -> Wire {
+        Wire { stream, counted: Counted::Downstream(stats), delay, closing: None, ended: false }
     }
 
     pub(crate) fn upstream(stream: Stream, stats: Arc<ClusterStats>) -> Wire {
-        Wire { stream, counted: Counted::Upstream(stats) }
+        Wire { stream, counted: Counted::Upstream(stats), delay: None, closing: None, ended: false }
     }
 
     fn sent(&self, bytes: usize) {
@@ -46,6 +59,7 @@ impl AsyncRead for Wire {
         let before = into.filled().len();
         ready!(Pin::new(&mut self.stream).poll_read(cx, into))?;
         let read = (into.filled().len() - before) as u64;
+        self.ended |= read == 0 && into.remaining() > 0;
         match &self.counted {
             Counted::Downstream(stats) => stats.cx_rx_bytes.add(read),
             Counted::Upstream(stats) => stats.rx_bytes.add(read),
@@ -80,6 +94,22 @@ impl AsyncWrite for Wire {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        AsyncWrite::poll_shutdown(Pin::new(&mut self.stream), cx)
+        if self.closing.is_none() {
+            ready!(AsyncWrite::poll_shutdown(Pin::new(&mut self.stream), cx))?;
+        }
+        let Some(delay) = self.delay.filter(|_| !self.ended) else { return Poll::Ready(Ok(())) };
+        let timer = self.closing.get_or_insert_with(|| Box::pin(tokio::time::sleep(delay)));
+        if timer.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(Ok(()));
+        }
+        let mut waste = [0; WASTE];
+        loop {
+            let mut waste = ReadBuf::new(&mut waste);
+            // Whoever breaks the connection now does not read any more either.
+            let read = ready!(Pin::new(&mut self.stream).poll_read(cx, &mut waste));
+            if read.is_err() || waste.filled().is_empty() {
+                return Poll::Ready(Ok(()));
+            }
+        }
     }
 }

@@ -51,8 +51,6 @@ pub struct HttpConnectionManager {
     pub filters: Box<[NamedFilter]>,
     /// How the router goes about it.
     pub router: Router,
-    /// Whether a request without `user-agent` gets that header, and every request who sends it on.
-    pub add_user_agent: bool,
     /// Which requests are traced, and who is told.
     pub tracing: Option<Tracing>,
     /// What HTTP/1 and HTTP/2 connections have in common.
@@ -79,8 +77,6 @@ pub struct HttpConnectionManager {
     pub request_id: RequestId,
     /// What becomes of `x-forwarded-client-cert`.
     pub client_certificate: ClientCertificate,
-    /// Whether `expect: 100-continue` is for upstream to answer.
-    pub proxy_100_continue: bool,
     /// What requests may change to, beside what their routes say.
     pub upgrades: Upgrades,
     /// What is done to paths before anything reads them.
@@ -89,8 +85,6 @@ pub struct HttpConnectionManager {
     pub strip_port: StripPort,
     /// Whether the dot at the end of an authority is taken off.
     pub strip_trailing_dot: bool,
-    /// Whether a connection outlives a malformed request.
-    pub keep_after_invalid: bool,
     /// Whether `x-forwarded-port` is added.
     pub append_forwarded_port: bool,
 }
@@ -229,9 +223,9 @@ impl HttpConnectionManager {
                 tracing, common_http_protocol_options, http_protocol_options, http2_protocol_options, server_name,
                 server_header_transformation, scheme_header_transformation, max_request_headers_kb, access_log,
                 access_log_options, via, forward_client_cert_details, set_current_client_cert_details,
-                proxy_100_continue, upgrade_configs, stream_error_on_invalid_http_message,
-                strip_trailing_host_dot, append_x_forwarded_port, route_specifier }
-            refuse { http3_protocol_options, drain_timeout_jitter, access_log_flush_interval,
+                upgrade_configs, stream_error_on_invalid_http_message, strip_trailing_host_dot,
+                append_x_forwarded_port, route_specifier }
+            refuse { http3_protocol_options, proxy_100_continue, drain_timeout_jitter, access_log_flush_interval,
                 flush_access_log_on_new_request, original_ip_detection_extensions,
                 early_header_mutation_extensions, forward_client_cert_matcher,
                 represent_ipv4_remote_address_as_ipv4_mapped_ipv6, path_normalization_options, local_reply_config,
@@ -243,6 +237,8 @@ impl HttpConnectionManager {
                 path_with_escaped_slashes_action }
             ignore { http1_safe_max_connection_duration, append_local_overload, strip_matching_host_port,
                 strip_port_mode });
+        at.field("add_user_agent").off(add_user_agent)?;
+        at.field("stream_error_on_invalid_http_message").off(stream_error_on_invalid_http_message)?;
         access_log_options.map_or(Ok(()), |o| no_early_logs(&at.field("access_log_options"), o))?;
         let codec = match at.field("codec_type").enumeration(codec_type)? {
             CodecType::Auto => Codec::Auto,
@@ -260,7 +256,6 @@ impl HttpConnectionManager {
             routes: RouteSource::from_message(at, at.field("route_specifier").required(route_specifier)?)?,
             filters,
             router,
-            add_user_agent: add_user_agent.unwrap_or(false),
             tracing: tracing.map(|t| Tracing::from_message(&at.field("tracing"), t)).transpose()?,
             connections: ConnectionOptions::from_message(&common_at, common_http_protocol_options)?,
             http1: Http1Options::from_message(&http1_at, http_protocol_options)?,
@@ -281,12 +276,10 @@ impl HttpConnectionManager {
                 forward_client_cert_details,
                 set_current_client_cert_details,
             )?,
-            proxy_100_continue,
             upgrades: Upgrades::of_connections(&at.field("upgrade_configs"), upgrade_configs)?,
             path,
             strip_port,
             strip_trailing_dot: strip_trailing_host_dot,
-            keep_after_invalid: stream_error_on_invalid_http_message.unwrap_or(false),
             append_forwarded_port: append_x_forwarded_port,
         })
     }

@@ -16,6 +16,7 @@ use super::cors::CorsPolicy;
 use super::ext_authz::{AuthzOverride, ExtAuthz};
 use super::fault::Fault;
 use super::jwt_authn::{JwtAuthn, JwtOverride};
+use super::offer::{self, Protocols};
 use super::rbac::HttpRbac;
 use crate::config::field::{Checked, Path, fields};
 
@@ -47,6 +48,8 @@ pub enum HttpFilter {
     Fault(Arc<Fault>),
     /// It authenticates requests by their tokens.
     JwtAuthn(Arc<JwtAuthn>),
+    /// It says which protocols connections to upstream offer.
+    Offer(Protocols),
     /// It would count gRPC messages; it changes nothing.
     GrpcStats,
 }
@@ -56,8 +59,6 @@ pub enum HttpFilter {
 pub struct Router {
     /// Whether no `x-envoy-` headers are added.
     pub suppress_envoy_headers: bool,
-    /// Whether `x-envoy-expected-rq-timeout-ms` of the request is kept, and heeded.
-    pub respect_expected_timeout: bool,
 }
 
 /// What a table, a virtual host, a route or a weighted cluster changes in filters.
@@ -193,6 +194,9 @@ impl HttpFilter {
             "type.googleapis.com/envoy.extensions.filters.http.jwt_authn.v3.JwtAuthentication" => {
                 HttpFilter::JwtAuthn(Arc::new(JwtAuthn::from_message(at, at.decode(any)?)?))
             }
+            "type.googleapis.com/envoy.extensions.filters.http.set_filter_state.v3.Config" => {
+                HttpFilter::Offer(offer::from_message(at, at.decode(any)?)?)
+            }
             "type.googleapis.com/envoy.extensions.filters.http.grpc_stats.v3.FilterConfig" => {
                 // It only says which counters there would be; nothing here reads them.
                 let _: GrpcStats = at.decode(any)?;
@@ -206,10 +210,10 @@ impl HttpFilter {
 impl Router {
     fn from_message(at: &Path<'_>, message: wire::Router) -> Checked<Router> {
         // Statistics are kept as this proxy keeps them, and upstream has a span of its own in any case.
-        fields!(at, message => wire::Router { suppress_envoy_headers, respect_expected_rq_timeout }
-            refuse { upstream_log, upstream_log_options, strict_check_headers, upstream_http_filters,
+        fields!(at, message => wire::Router { suppress_envoy_headers }
+            refuse { respect_expected_rq_timeout, upstream_log, upstream_log_options, strict_check_headers, upstream_http_filters,
                 reject_connect_request_early_data }
             ignore { dynamic_stats, start_child_span, suppress_grpc_request_failure_code_stats });
-        Ok(Router { suppress_envoy_headers, respect_expected_timeout: respect_expected_rq_timeout })
+        Ok(Router { suppress_envoy_headers })
     }
 }

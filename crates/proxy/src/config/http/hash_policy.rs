@@ -45,6 +45,24 @@ pub struct HashCookie {
     pub attributes: Box<[(Box<str>, Box<str>)]>,
 }
 
+impl HashCookie {
+    /// What a response says to give the client the cookie with this value, as Envoy has it.
+    pub fn set(&self, value: &str) -> String {
+        let HashCookie { name, ttl, path, attributes } = self;
+        let mut text = format!("{name}=\"{value}\"");
+        if let Some(ttl) = ttl.filter(|ttl| !ttl.is_zero()) {
+            text += &format!("; Max-Age={}", ttl.as_secs());
+        }
+        if !path.is_empty() {
+            text += &format!("; Path={path}");
+        }
+        for (name, value) in attributes {
+            text += &if value.is_empty() { format!("; {name}") } else { format!("; {name}={value}") };
+        }
+        text + "; HttpOnly"
+    }
+}
+
 impl HashPolicy {
     pub(super) fn from_messages(at: &Path<'_>, messages: Vec<route_action::HashPolicy>) -> Checked<Box<[HashPolicy]>> {
         messages.into_iter().enumerate().map(|(i, message)| HashPolicy::from_message(&at.index(i), message)).collect()

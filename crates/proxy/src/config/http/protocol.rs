@@ -29,13 +29,8 @@ pub struct Http1Options {
     pub default_host: Box<str>,
     /// Whether trailers pass.
     pub trailers: bool,
-    /// Whether a request may have both `transfer-encoding: chunked` and a `content-length`, which is then left out.
-    pub allow_chunked_length: bool,
     /// Whether methods that no standard knows pass.
     pub custom_methods: bool,
-    /// Whether a connection outlives a request that is malformed but was read to its end; `None` leaves it to the
-    /// connection manager.
-    pub keep_after_invalid: Option<bool>,
 }
 
 /// Options of HTTP/2.
@@ -53,26 +48,24 @@ pub struct Http2Options {
     pub allow_connect: bool,
     /// How often the peer is asked for a sign of life, and how long it has for that.
     pub keepalive: Option<(Duration, Duration)>,
-    /// Whether a malformed request ends its stream only; `None` leaves it to the connection manager.
-    pub keep_after_invalid: Option<bool>,
 }
 
 impl Http1Options {
     pub(super) fn from_message(at: &Path<'_>, message: Option<v3::Http1ProtocolOptions>) -> Checked<Http1Options> {
         // There is one parser.
         fields!(at, message.unwrap_or_default() => v3::Http1ProtocolOptions { allow_absolute_url, accept_http_10,
-                default_host_for_http_10, enable_trailers, allow_chunked_length,
-                override_stream_error_on_invalid_http_message, allow_custom_methods }
-            refuse { header_key_format, send_fully_qualified_url, ignore_http_11_upgrade }
+                default_host_for_http_10, enable_trailers, override_stream_error_on_invalid_http_message,
+                allow_custom_methods }
+            refuse { allow_chunked_length, header_key_format, send_fully_qualified_url, ignore_http_11_upgrade }
             ignore { use_balsa_parser });
+        let name = "override_stream_error_on_invalid_http_message";
+        at.field(name).off(override_stream_error_on_invalid_http_message)?;
         Ok(Http1Options {
             allow_absolute_url: allow_absolute_url.unwrap_or(true),
             accept_http_10,
             default_host: default_host_for_http_10.into(),
             trailers: enable_trailers,
-            allow_chunked_length,
             custom_methods: allow_custom_methods,
-            keep_after_invalid: override_stream_error_on_invalid_http_message,
         })
     }
 }
@@ -82,14 +75,15 @@ impl Http2Options {
         // There is one codec, with limits of its own on floods: what it refuses, it refuses.
         fields!(at, message.unwrap_or_default() => v3::Http2ProtocolOptions { hpack_table_size,
                 max_concurrent_streams, initial_stream_window_size, initial_connection_window_size, allow_connect,
-                stream_error_on_invalid_http_messaging, override_stream_error_on_invalid_http_message,
-                connection_keepalive }
-            refuse { allow_metadata, custom_settings_parameters, max_metadata_size, max_header_field_size_kb,
+                override_stream_error_on_invalid_http_message, connection_keepalive }
+            refuse { stream_error_on_invalid_http_messaging, allow_metadata, custom_settings_parameters, max_metadata_size, max_header_field_size_kb,
                 disallow_obs_text }
             ignore { max_outbound_frames, max_outbound_control_frames,
                 max_consecutive_inbound_frames_with_empty_payload, max_inbound_priority_frames_per_stream,
                 max_inbound_window_update_frames_per_data_frame_sent, use_oghttp2_codec, enable_huffman_encoding,
                 stream_reset_burst, stream_reset_rate });
+        let name = "override_stream_error_on_invalid_http_message";
+        at.field(name).off(override_stream_error_on_invalid_http_message)?;
         let streams = at.field("max_concurrent_streams").at_least_one(max_concurrent_streams, STREAMS)?;
         Ok(Http2Options {
             hpack_table: hpack_table_size.unwrap_or(HPACK_TABLE),
@@ -107,8 +101,6 @@ impl Http2Options {
                 .map(|k| keepalive(&at.field("connection_keepalive"), k))
                 .transpose()?
                 .flatten(),
-            keep_after_invalid: override_stream_error_on_invalid_http_message
-                .or(stream_error_on_invalid_http_messaging.then_some(true)),
         })
     }
 }

@@ -23,8 +23,6 @@ pub struct RetryPolicy {
     pub retries: u32,
     /// How long an attempt may take; `None` is as long as the request.
     pub per_try_timeout: Option<Duration>,
-    /// How long nothing may come in an attempt; `None` is as long as the request.
-    pub per_try_idle_timeout: Option<Duration>,
     /// Whether an endpoint that has been tried is avoided.
     pub avoid_previous_hosts: bool,
     /// How often an endpoint is drawn to find one that is not avoided.
@@ -131,10 +129,10 @@ impl RetryOn {
 
 impl RetryPolicy {
     pub(in crate::config) fn from_message(at: &Path<'_>, message: v3::RetryPolicy) -> Checked<RetryPolicy> {
-        fields!(at, message => v3::RetryPolicy { retry_on, num_retries, per_try_timeout, per_try_idle_timeout,
+        fields!(at, message => v3::RetryPolicy { retry_on, num_retries, per_try_timeout,
                 retry_host_predicate, host_selection_retry_max_attempts, retriable_status_codes, retry_back_off,
                 retriable_headers, retriable_request_headers }
-            refuse { retry_priority, retry_options_predicates, rate_limited_retry_back_off, refresh_cluster_on_retry });
+            refuse { per_try_idle_timeout, retry_priority, retry_options_predicates, rate_limited_retry_back_off, refresh_cluster_on_retry });
         let (on, unknown) = RetryOn::parse(&retry_on);
         if let Some(word) = unknown {
             return Err(at.field("retry_on").reject(format_args!("{word:?} is not a condition of retries")));
@@ -147,7 +145,6 @@ impl RetryPolicy {
             on,
             retries: num_retries.unwrap_or(1),
             per_try_timeout: at.field("per_try_timeout").timeout(per_try_timeout, None)?,
-            per_try_idle_timeout: at.field("per_try_idle_timeout").timeout(per_try_idle_timeout, None)?,
             avoid_previous_hosts: avoid_previous_hosts(&at.field("retry_host_predicate"), retry_host_predicate)?,
             selection_attempts: attempts.map_err(|_| attempts_at.reject("must not be negative"))?.max(1),
             statuses: statuses.map(|(i, code)| status(&statuses_at.index(i), code)).collect::<Checked<_>>()?,

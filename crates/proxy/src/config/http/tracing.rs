@@ -29,16 +29,12 @@ pub struct Tracing {
     pub random_sampling: f64,
     /// How many of those chosen are traced in the end, in percent.
     pub overall_sampling: f64,
-    /// Whether spans have further events.
-    pub verbose: bool,
     /// The longest path in a span, in bytes.
     pub max_path_length: usize,
     /// What spans say beside the usual.
     pub tags: Box<[CustomTag]>,
     /// Where spans go; `None` makes none, and passes on what the request says of its trace.
     pub collector: Option<Collector>,
-    /// Whether a request to upstream has a span of its own; `None` leaves it to the way of the traffic.
-    pub upstream_span: Option<bool>,
 }
 
 /// Where spans go, by OTLP.
@@ -77,8 +73,9 @@ pub enum TagSource {
 impl Tracing {
     pub(super) fn from_message(at: &Path<'_>, message: http_connection_manager::Tracing) -> Checked<Tracing> {
         fields!(at, message => http_connection_manager::Tracing { client_sampling, random_sampling, overall_sampling,
-                verbose, max_path_tag_length, custom_tags, provider, spawn_upstream_span }
-            refuse { operation, upstream_operation, no_context_propagation });
+                max_path_tag_length, custom_tags, provider, spawn_upstream_span }
+            refuse { verbose, operation, upstream_operation, no_context_propagation });
+        at.field("spawn_upstream_span").off(spawn_upstream_span)?;
         let percent = |value: Option<Percent>| value.map_or(100.0, |p| p.value);
         let tags_at = at.field("custom_tags");
         let tags = custom_tags.into_iter().enumerate();
@@ -86,11 +83,9 @@ impl Tracing {
             client_sampling: percent(client_sampling),
             random_sampling: percent(random_sampling),
             overall_sampling: percent(overall_sampling),
-            verbose,
             max_path_length: usize::try_from(max_path_tag_length.unwrap_or(PATH_LENGTH)).unwrap_or(usize::MAX),
             tags: tags.map(|(i, t)| CustomTag::from_message(&tags_at.index(i), t)).collect::<Checked<_>>()?,
             collector: provider.map(|p| collector(&at.field("provider"), p)).transpose()?,
-            upstream_span: spawn_upstream_span,
         })
     }
 }

@@ -74,14 +74,11 @@ impl HttpProtocolOptions {
             UpstreamHttpProtocolOptions { auto_sni, auto_san_validation } refuse { override_auto_sni_header });
         let common_at = at.field("common_http_protocol_options");
         let (protocol, http1, http2) = protocol(at, upstream_protocol_options)?;
-        Ok(HttpProtocolOptions {
-            protocol,
-            connections: ConnectionOptions::from_message(&common_at, common_http_protocol_options)?,
-            http1,
-            http2,
-            auto_sni,
-            auto_san_validation,
-        })
+        let connections = ConnectionOptions::from_message(&common_at, common_http_protocol_options)?;
+        if connections.max_stream_duration.is_some() {
+            return Err(common_at.field("max_stream_duration").reject("is not supported"));
+        }
+        Ok(HttpProtocolOptions { protocol, connections, http1, http2, auto_sni, auto_san_validation })
     }
 }
 

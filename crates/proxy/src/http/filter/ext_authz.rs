@@ -19,11 +19,11 @@ use http::{HeaderName, HeaderValue, Request, Response, StatusCode};
 use hyper::body::Bytes;
 use prost_types::Struct;
 
-use super::call::call;
 use crate::access_log::Flag;
 use crate::config::StringMatch;
 use crate::config::http::{AuthzOverride, AuthzService, ExtAuthz, HeaderMutations};
 use crate::dynamic_metadata::DynamicMetadata;
+use crate::http::errand::call;
 use crate::http::reply::Reply;
 use crate::metrics::ExtAuthzStats;
 use crate::upstream::Establish;

@@ -15,16 +15,20 @@ names! {
     GRPC_TIMEOUT = "grpc-timeout";
     KEEP_ALIVE = "keep-alive";
     PROXY_CONNECTION = "proxy-connection";
+    X_CLIENT_TRACE_ID = "x-client-trace-id";
     X_ENVOY_ATTEMPT_COUNT = "x-envoy-attempt-count";
     X_ENVOY_DECORATOR_OPERATION = "x-envoy-decorator-operation";
     X_ENVOY_EXPECTED_TIMEOUT = "x-envoy-expected-rq-timeout-ms";
     X_ENVOY_EXTERNAL_ADDRESS = "x-envoy-external-address";
+    X_ENVOY_FORCE_TRACE = "x-envoy-force-trace";
     X_ENVOY_INTERNAL = "x-envoy-internal";
+    X_ENVOY_IS_TIMEOUT_RETRY = "x-envoy-is-timeout-retry";
     X_ENVOY_MAX_RETRIES = "x-envoy-max-retries";
     X_ENVOY_ORIGINAL_PATH = "x-envoy-original-path";
     X_ENVOY_OVERLOADED = "x-envoy-overloaded";
     X_ENVOY_PER_TRY_TIMEOUT = "x-envoy-upstream-rq-per-try-timeout-ms";
     X_ENVOY_RATELIMITED = "x-envoy-ratelimited";
+    X_ENVOY_RETRIABLE_HEADER_NAMES = "x-envoy-retriable-header-names";
     X_ENVOY_RETRIABLE_STATUS_CODES = "x-envoy-retriable-status-codes";
     X_ENVOY_RETRY_GRPC_ON = "x-envoy-retry-grpc-on";
     X_ENVOY_RETRY_ON = "x-envoy-retry-on";
@@ -41,7 +45,7 @@ names! {
 /// What a request may say only if it comes from inside: it steers the router.
 pub(super) const ONLY_FROM_INSIDE: [HeaderName; 13] = [
     X_ENVOY_RETRIABLE_STATUS_CODES,
-    HeaderName::from_static("x-envoy-retriable-header-names"),
+    X_ENVOY_RETRIABLE_HEADER_NAMES,
     X_ENVOY_RETRY_ON,
     X_ENVOY_RETRY_GRPC_ON,
     X_ENVOY_MAX_RETRIES,
@@ -50,7 +54,7 @@ pub(super) const ONLY_FROM_INSIDE: [HeaderName; 13] = [
     X_ENVOY_PER_TRY_TIMEOUT,
     HeaderName::from_static("x-envoy-upstream-rq-timeout-alt-response"),
     X_ENVOY_EXPECTED_TIMEOUT,
-    HeaderName::from_static("x-envoy-force-trace"),
+    X_ENVOY_FORCE_TRACE,
     HeaderName::from_static("x-envoy-ip-tags"),
     HeaderName::from_static("x-envoy-hedge-on-per-try-timeout"),
 ];

@@ -13,6 +13,54 @@ pub(crate) fn identify(headers: &mut HeaderMap, edge: bool, config: RequestId) {
     }
 }
 
+/// Why a request is traced, as its identifier says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reason {
+    /// It is not.
+    Not,
+    /// By chance.
+    Sampled,
+    /// The client wants it.
+    Client,
+    /// A service wants it.
+    Service,
+}
+
+/// Where in an identifier it stands why a request is traced: the digit that is the version of a UUID.
+const REASON: usize = 14;
+/// How many characters a UUID has.
+const LENGTH: usize = 36;
+
+/// A number that is made of the identifier of a request, and why it is traced; `None` if the identifier is no UUID.
+pub(crate) fn number(headers: &HeaderMap) -> Option<(u64, Reason)> {
+    let id = headers.get(names::X_REQUEST_ID)?.to_str().ok()?;
+    let number = u64::from_str_radix(id.get(..8)?, 16).ok()?;
+    let reason = match id.as_bytes().get(REASON).filter(|_| id.len() == LENGTH) {
+        Some(b'9') => Reason::Sampled,
+        Some(b'a') => Reason::Service,
+        Some(b'b') => Reason::Client,
+        _ => Reason::Not,
+    };
+    Some((number, reason))
+}
+
+/// Writes into the identifier of a request why it is traced.
+pub(crate) fn pack(headers: &mut HeaderMap, reason: Reason) {
+    let Some(id) = headers.get(names::X_REQUEST_ID).filter(|id| id.len() == LENGTH) else { return };
+    let mut id = id.as_bytes().to_vec();
+    if let Some(digit) = id.get_mut(REASON) {
+        *digit = match reason {
+            Reason::Not => b'4',
+            Reason::Sampled => b'9',
+            Reason::Service => b'a',
+            Reason::Client => b'b',
+        };
+    }
+    if let Ok(id) = HeaderValue::from_bytes(&id) {
+        headers.insert(names::X_REQUEST_ID, id);
+    }
+}
+
 /// A UUID of version 4 from random bits.
 fn uuid(random: u128) -> HeaderValue {
     let version = 0x4 << 76;
@@ -35,6 +83,17 @@ mod tests {
     fn an_identifier_is_a_uuid_of_version_4() {
         assert_eq!(uuid(0), "00000000-0000-4000-8000-000000000000");
         assert_eq!(uuid(u128::MAX), "ffffffff-ffff-4fff-bfff-ffffffffffff");
+    }
+
+    #[test]
+    fn an_identifier_remembers_why_a_request_is_traced() {
+        let mut headers = HeaderMap::new();
+        assert_eq!(number(&headers), None);
+        headers.insert(names::X_REQUEST_ID, HeaderValue::from_static("000000ff-0000-4000-8000-000000000000"));
+        assert_eq!(number(&headers), Some((255, Reason::Not)));
+        pack(&mut headers, Reason::Client);
+        assert_eq!(headers[names::X_REQUEST_ID], "000000ff-0000-b000-8000-000000000000");
+        assert_eq!(number(&headers), Some((255, Reason::Client)));
     }
 
     #[test]

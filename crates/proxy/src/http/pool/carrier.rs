@@ -13,7 +13,7 @@ use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
 use super::host::HostPool;
-use crate::http::upload::RequestBody;
+use crate::http::body::RequestBody;
 use crate::upstream::{Establish, Host};
 
 /// What is known of a connection to an endpoint.

@@ -14,14 +14,15 @@ use tokio::time::Instant;
 use super::carrier::{Carrier, Lease, Sender};
 use super::connect::{self, Unavailable};
 use super::{Lifetime, Protocol};
-use crate::http::upload::RequestBody;
+use crate::config::http::Protocols;
+use crate::http::body::RequestBody;
 use crate::upstream::{Establish, Host, Pending};
 
 /// The connections of one worker to an endpoint over one transport and protocol.
 #[derive(Debug)]
 pub(super) struct HostPool {
     lifetime: Lifetime,
-    offer: Option<Arc<[Box<[u8]>]>>,
+    offer: Option<Protocols>,
     /// Connections of HTTP/1.1 that carry nothing, the latest at the end.
     idle: RefCell<Vec<Idle>>,
     /// Connections of HTTP/2.
@@ -55,7 +56,7 @@ struct Shared {
 }
 
 impl HostPool {
-    pub(super) fn new(lifetime: Lifetime, offer: Option<Arc<[Box<[u8]>]>>) -> HostPool {
+    pub(super) fn new(lifetime: Lifetime, offer: Option<Protocols>) -> HostPool {
         HostPool {
             lifetime,
             offer,

@@ -12,13 +12,14 @@ use envoy::envoy::service::auth::v3::attribute_context::{HttpRequest, Peer, Requ
 use envoy::envoy::service::auth::v3::check_response::HttpResponse;
 use envoy::envoy::r#type::v3::HttpStatus;
 use http::request::Parts;
-use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version, header};
+use http::{HeaderName, HeaderValue, Request, Response, StatusCode, Version, header};
 use hyper::body::Bytes;
 use prost::Message;
 use prost_types::Struct;
 
 use super::{Changes, Circumstances, Decision, denied};
 use crate::config::http::{Append, BodyLimit, ExtAuthz, GrpcAuthz, HeaderAddition, HeaderMutations};
+use crate::http::errand;
 use crate::http::reply::Reply;
 use crate::routing;
 
@@ -34,22 +35,7 @@ pub(super) fn question(
     context: &BTreeMap<String, String>,
 ) -> Result<Request<Bytes>, http::Error> {
     let message = wire::CheckRequest { attributes: Some(attributes(filter, parts, circumstances, context)) };
-    let encoded = message.encode_to_vec();
-    let mut body = vec![0];
-    body.extend(u32::try_from(encoded.len()).unwrap_or(u32::MAX).to_be_bytes());
-    body.extend(encoded);
-    let authority = service.authority.as_deref().unwrap_or(&service.cluster);
-    // The name of a cluster may have characters that no authority has.
-    let plain = |c: char| if c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | ':') { c } else { '_' };
-    let authority: String = authority.chars().map(plain).collect();
-    Request::builder()
-        .method(Method::POST)
-        .version(Version::HTTP_2)
-        .uri(format!("http://{authority}{METHOD}"))
-        .header(header::CONTENT_TYPE, "application/grpc")
-        .header(header::TE, "trailers")
-        .header("grpc-timeout", format!("{}m", service.timeout.as_millis()))
-        .body(body.into())
+    errand::grpc(service.authority.as_deref().unwrap_or(&service.cluster), METHOD, Some(service.timeout), &message)
 }
 
 fn attributes(

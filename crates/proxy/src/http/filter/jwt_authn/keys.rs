@@ -11,7 +11,7 @@ use hyper::body::Bytes;
 use tokio::time::Instant;
 
 use crate::config::http::{Jwks, RemoteJwks};
-use crate::http::filter::call::call;
+use crate::http::errand::call;
 use crate::metrics::JwtAuthnStats;
 use crate::upstream::Establish;
 

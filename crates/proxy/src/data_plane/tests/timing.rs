@@ -1,0 +1,84 @@
+//! How long requests may be silent, and how long they may take.
+
+use std::io::{Read, Write};
+use std::net::SocketAddr;
+
+use super::http::{any, ask_on, get, read_message};
+use super::{Plane, connect, server};
+use crate::metrics::Scope;
+
+/// A server that says `beginning` to whoever asks, and then nothing.
+fn stuck(beginning: &'static str) -> SocketAddr {
+    server(move |mut stream| {
+        let mut some = [0; 1024];
+        let _ = stream.read(&mut some);
+        let _ = stream.write_all(beginning.as_bytes());
+        while let Ok(1..) = stream.read(&mut some) {}
+    })
+}
+
+const SLOW_POST: &str = "POST /p HTTP/1.1\r\nhost: a\r\ncontent-length: 5\r\n\r\nab";
+
+#[test]
+fn a_stream_that_is_silent_for_too_long_ends() {
+    let mut plane = Plane::start();
+    let route = "{match: {prefix: /}, route: {cluster: c, timeout: 0s}}";
+    let address = plane.cluster("c", &[stuck("")], "").http(&any(route), "stream_idle_timeout: 0.05s").go();
+    let answer = get(address, "/g", "");
+    assert_eq!((answer.start.as_str(), answer.body.as_str()), ("HTTP/1.1 504 Gateway Timeout", "stream timeout"));
+    plane.logged("GET /g HTTP/1.1 504 SI stream_idle_timeout 0/14");
+    let answer = ask_on(&connect(address), SLOW_POST);
+    assert_eq!((answer.start.as_str(), answer.header("connection")), ("HTTP/1.1 408 Request Timeout", "close"));
+    plane.logged("POST /p HTTP/1.1 408 SI stream_idle_timeout 2/14");
+    assert_eq!(plane.number(&Scope::Http("http".into()), "downstream_rq_idle_timeout"), 2);
+}
+
+#[test]
+fn a_response_that_stops_in_the_middle_is_broken_off() {
+    let mut plane = Plane::start();
+    let half = stuck("HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nabc");
+    let routes = "{match: {path: /idle}, route: {cluster: c, timeout: 0s, idle_timeout: 0.05s}}, \
+        {match: {path: /long}, route: {cluster: c, timeout: 0s, max_stream_duration: {max_stream_duration: 0.05s}}}";
+    let address = plane.cluster("c", &[half], "").http(&any(routes), "").go();
+    for (path, line) in [("/idle", "200 SI stream_idle_timeout 0/3"), ("/long", "200 - max_duration_timeout 0/3")] {
+        let mut stream = connect(address);
+        write!(stream, "GET {path} HTTP/1.1\r\nhost: a\r\n\r\n").unwrap();
+        let mut all = Vec::new();
+        let _ = stream.read_to_end(&mut all);
+        assert!(all.ends_with(b"\r\n\r\nabc"), "{}", String::from_utf8_lossy(&all));
+        plane.logged(&format!("GET {path} HTTP/1.1 {line}"));
+    }
+}
+
+#[test]
+fn a_request_may_not_take_for_ever() {
+    let mut plane = Plane::start();
+    let routes = "{match: {path: /long}, route: {cluster: c, timeout: 0s, max_stream_duration: {max_stream_duration: \
+        0.05s}}}, {match: {prefix: /}, route: {cluster: c, timeout: 0s}}";
+    let address = plane.cluster("c", &[stuck("")], "").http(&any(routes), "request_timeout: 0.05s").go();
+    let answer = get(address, "/long", "");
+    assert_eq!(
+        (answer.start.as_str(), answer.body.as_str()),
+        ("HTTP/1.1 504 Gateway Timeout", "downstream duration timeout")
+    );
+    plane.logged("GET /long HTTP/1.1 504 - max_duration_timeout 0/27");
+    let answer = ask_on(&connect(address), SLOW_POST);
+    assert_eq!((answer.start.as_str(), answer.body.as_str()), ("HTTP/1.1 408 Request Timeout", "request timeout"));
+    plane.logged("POST /p HTTP/1.1 408 - request_overall_timeout 2/15");
+}
+
+#[test]
+fn who_still_sends_can_read_why_it_was_refused() {
+    let mut plane = Plane::start();
+    let route = "{match: {prefix: /}, direct_response: {status: 403, body: {inline_string: never}}}";
+    let address = plane.http(&any(route), "").go();
+    let stream = connect(address);
+    let mut writer = &stream;
+    write!(writer, "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 100000000\r\n\r\n").unwrap();
+    // More than all buffers on the way hold: most of it is on its way when the connection ends.
+    let _ = writer.write_all(&vec![b'x'; 8 << 20]);
+    let mut reader = std::io::BufReader::new(stream.try_clone().unwrap());
+    let answer = read_message(&mut reader, false).unwrap();
+    assert_eq!((answer.start.as_str(), answer.body.as_str()), ("HTTP/1.1 403 Forbidden", "never"));
+    assert_eq!(answer.header("connection"), "close");
+}
