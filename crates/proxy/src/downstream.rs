@@ -25,6 +25,7 @@ use crate::tls::{FailureKind, TlsFailure};
 use crate::upstream::{self, LbContext};
 use crate::worker::{Current, LocalChain, LocalListener, Worker};
 use istio::{Reported, Way};
+pub(crate) use istio::{known, service_of};
 use record::{Counts, Record};
 
 /// The longest ClientHello that is looked at where the listener does not say, in bytes.

@@ -4,6 +4,7 @@
 //! store: no lock, no shared cache line. A scrape reads those of all workers and adds them up. What workers decide
 //! together is counted under the lock that they decide under, in metrics that belong to none of them.
 
+mod histogram;
 mod istio;
 mod stats;
 #[cfg(test)]
@@ -15,7 +16,8 @@ use std::hash::Hash;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-pub use istio::{IstioTcpStats, Reporter, Security, Service, TcpLabels, Workload};
+pub use histogram::Histogram;
+pub use istio::{CallLabels, IstioHttpStats, IstioTcpStats, Reporter, RequestLabels, Security, Service, Workload};
 pub use stats::{
     ClusterStats, CorsStats, ExtAuthzStats, FaultStats, HttpStats, JwtAuthnStats, ListenerStats, OutlierStats,
     RbacStats, TcpStats,
@@ -66,13 +68,31 @@ impl Gauge {
     }
 }
 
-/// Whether a number only grows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+/// What a number is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Kind {
-    /// It does.
+    /// It only grows.
     Counter,
     /// It may shrink.
     Gauge,
+    /// Of a histogram: how many values are no greater than the bound of this number.
+    Bucket(u8),
+    /// Of a histogram: what all values add up to.
+    Sum,
+    /// Of a histogram: how many values there are.
+    Count,
+}
+
+impl Kind {
+    /// Whether it only grows.
+    pub fn only_grows(self) -> bool {
+        self != Kind::Gauge
+    }
+
+    /// Whether it is part of a histogram.
+    pub fn is_of_histogram(self) -> bool {
+        matches!(self, Kind::Bucket(_) | Kind::Sum | Kind::Count)
+    }
 }
 
 /// Numbers of one subject, with their names.
@@ -137,7 +157,9 @@ pub struct Metrics {
     /// By `stat_prefix` of the RBAC filter.
     pub rbac: Family<Arc<str>, RbacStats>,
     /// By the labels of Istio's TCP metrics.
-    pub istio: Family<TcpLabels, IstioTcpStats>,
+    pub istio: Family<CallLabels, IstioTcpStats>,
+    /// By the labels of Istio's HTTP metrics.
+    pub istio_http: Family<CallLabels, IstioHttpStats>,
 }
 
 /// By what the statistics of some HTTP filters go.
@@ -168,8 +190,8 @@ pub enum Scope {
     ExtAuthz(HttpFilterName),
     /// RBAC filters, by `stat_prefix`.
     Rbac(Arc<str>),
-    /// Connections with these labels.
-    Istio(TcpLabels),
+    /// Connections, or requests, with these labels.
+    Istio(CallLabels),
 }
 
 /// A number at the time of a scrape.
@@ -200,21 +222,22 @@ pub fn collect(workers: &[Arc<Metrics>]) -> Vec<Sample> {
         add(&worker.ext_authz, Scope::ExtAuthz, &mut sums);
         add(&worker.rbac, Scope::Rbac, &mut sums);
         add(&worker.istio, Scope::Istio, &mut sums);
+        add(&worker.istio_http, Scope::Istio, &mut sums);
     }
     let scopes = sums.into_iter().flat_map(|(scope, numbers)| {
-        numbers.into_iter().map(move |(name, (kind, value))| Sample { scope: scope.clone(), name, kind, value })
+        numbers.into_iter().map(move |((name, kind), value)| Sample { scope: scope.clone(), name, kind, value })
     });
     scopes.collect()
 }
 
 /// The numbers of each scope, by name.
-type Sums = BTreeMap<Scope, BTreeMap<&'static str, (Kind, u64)>>;
+type Sums = BTreeMap<Scope, BTreeMap<(&'static str, Kind), u64>>;
 
 fn add<K: Hash + Eq + Clone, S: Stats>(family: &Family<K, S>, scope: fn(K) -> Scope, sums: &mut Sums) {
     for (subject, stats) in family.subjects().iter() {
         let numbers = sums.entry(scope(subject.clone())).or_default();
         stats.visit(&mut |name, kind, value| {
-            let sum = &mut numbers.entry(name).or_insert((kind, 0)).1;
+            let sum = numbers.entry((name, kind)).or_insert(0);
             *sum = sum.wrapping_add(value);
         });
     }

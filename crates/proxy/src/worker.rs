@@ -21,7 +21,7 @@ use tokio::task::AbortHandle;
 use crate::access_log::{Entry, FLUSH_INTERVAL, Lines};
 use crate::config::{AccessLog, Cluster};
 use crate::http::pool::Pool;
-use crate::http::{KeyStore, Spans};
+use crate::http::{KeyStore, Reports, Spans};
 use crate::metrics::{Metrics, Workload};
 use crate::prepared::Prepared;
 use crate::upstream::{self, Upstream};
@@ -77,6 +77,8 @@ pub(crate) struct Worker {
     pub(crate) keys: KeyStore,
     /// What collectors of traces have not been told yet.
     pub(crate) spans: Spans,
+    /// Whom it reports in Istio's metrics.
+    pub(crate) reports: Reports,
     accepting: RefCell<HashMap<Arc<str>, AbortHandle>>,
     resolving: Tasks<Arc<Cluster>>,
     detecting: Tasks<Duration>,
@@ -144,6 +146,7 @@ impl Worker {
             own_address: OnceCell::new(),
             keys: KeyStore::default(),
             spans: Spans::default(),
+            reports: Reports::default(),
             accepting: RefCell::default(),
             resolving: Tasks::default(),
             detecting: Tasks::default(),
@@ -168,6 +171,7 @@ impl Worker {
         }
         self.end_leases();
         self.end_pools();
+        self.reports.forget();
         if self.setup.first {
             self.resolve_names();
             self.detect_outliers();

@@ -15,9 +15,9 @@ use envoy::envoy::config::cluster::v3::{CircuitBreakers, Cluster};
 use envoy::envoy::config::core::v3::BindConfig;
 use envoy::envoy::config::endpoint::v3::lb_endpoint::HostIdentifier;
 use envoy::envoy::config::endpoint::v3::{self as endpoints, ClusterLoadAssignment, LbEndpoint, LocalityLbEndpoints};
-use prost_types::{ListValue, Value, value};
+use prost_types::{ListValue, Struct, Value, value};
 
-use crate::mesh::{Discovery, Endpoint, Mesh, Protocol};
+use crate::mesh::{Discovery, Endpoint, Mesh, Protocol, Service};
 use crate::policy::{Effective, Merged};
 use crate::scope::{Group, GroupPort, Scope};
 use crate::{Code, OutboundClass, Resources, endpoint, tls, wire};
@@ -56,13 +56,19 @@ pub(crate) fn inbound_fixed(mesh: &Mesh, resources: &mut Resources) {
 }
 
 /// The cluster of a port of the workload.
-pub(crate) fn workload_port(mesh: &Mesh, port: u16, protocol: Protocol, resources: &mut Resources) {
+pub(crate) fn workload_port(
+    mesh: &Mesh,
+    port: u16,
+    (service, protocol): (&Service, Protocol),
+    resources: &mut Resources,
+) {
     // What proxies speak among themselves says nothing of what the workload does.
     let own = HttpPool { h2_upgrade_policy: H2UpgradePolicy::DoNotUpgrade, ..HttpPool::default() };
     let spoken = Upstream::of(protocol, Some(&own), &mesh.config);
     let options = spoken.map(|spoken| http::extension(&spoken.options(&HttpPool::default(), None)));
     let cluster = Cluster {
         typed_extension_protocol_options: options.unwrap_or_default(),
+        metadata: Some(wire::metadata("istio", facts(&service.host, &service.object.name, &service.namespace))),
         ..to_workload(mesh, &ClusterName::inbound(port).to_string())
     };
     insert(cluster, resources);
@@ -143,6 +149,17 @@ fn unlimited() -> CircuitBreakers {
         }],
         ..CircuitBreakers::default()
     }
+}
+
+/// What telemetry says of a service.
+fn facts(host: &Hostname, name: &str, namespace: &str) -> Struct {
+    let service = wire::fields([
+        ("host", wire::text(host.as_str())),
+        ("name", wire::text(name)),
+        ("namespace", wire::text(namespace)),
+    ]);
+    let services = ListValue { values: vec![Value { kind: Some(value::Kind::StructValue(service)) }] };
+    wire::fields([("services", Value { kind: Some(value::Kind::ListValue(services)) })])
 }
 
 /// One port of a service, seen by a class of callers.
@@ -289,14 +306,8 @@ impl Called<'_> {
     }
 
     /// What telemetry says of the service.
-    fn facts(&self, subset: Option<&Subset>) -> prost_types::Struct {
-        let service = wire::fields([
-            ("host", wire::text(self.host.as_str())),
-            ("name", wire::text(self.port.service.object.name.as_str())),
-            ("namespace", wire::text(self.group.namespace())),
-        ]);
-        let services = ListValue { values: vec![Value { kind: Some(value::Kind::StructValue(service)) }] };
-        let mut facts = wire::fields([("services", Value { kind: Some(value::Kind::ListValue(services)) })]);
+    fn facts(&self, subset: Option<&Subset>) -> Struct {
+        let mut facts = facts(self.host, &self.port.service.object.name, self.group.namespace());
         if let Some(subset) = subset {
             facts.fields.insert("subset".to_owned(), wire::text(subset.name.as_str()));
         }

@@ -17,7 +17,10 @@ pub(super) fn answer(proxy: &Proxy, query: &Query<'_>) -> Answer {
         None | Some("" | "text") => Answer::text(envoy_text(&samples)),
         Some("prometheus") => Answer::text(prometheus_text(&samples)),
         Some("json") => {
-            let stats = samples.iter().map(|s| json!({"name": s.full_name(), "value": s.shown()}));
+            let stats = samples
+                .iter()
+                .filter(|s| !s.kind.is_of_histogram())
+                .map(|s| json!({"name": s.full_name(), "value": s.shown()}));
             Answer::json(&json!({ "stats": stats.collect::<Vec<Value>>() }))
         }
         Some(_) => Answer::error(StatusCode::BAD_REQUEST, "usage: /stats?format=(json|prometheus|text)\n\n"),

@@ -10,6 +10,7 @@ mod limits;
 mod mutual;
 mod plain;
 mod refusals;
+mod reports;
 mod timing;
 mod traces;
 
@@ -25,7 +26,7 @@ use testkit::until;
 
 use super::{DataPlane, Options, Unbound};
 use crate::Snapshot;
-use crate::metrics::{Scope, collect};
+use crate::metrics::{Scope, Workload, collect};
 use crate::tests::accept;
 
 /// More than anything takes.
@@ -48,8 +49,12 @@ impl Plane {
     }
 
     fn with_drain_time(drain_time: Duration) -> Plane {
+        Plane::of(drain_time, Workload::default())
+    }
+
+    fn of(drain_time: Duration, workload: Workload) -> Plane {
         let workers = NonZeroUsize::new(2).unwrap();
-        let plane = DataPlane::start(Options { workers, drain_time, workload: Arc::default() }).unwrap();
+        let plane = DataPlane::start(Options { workers, drain_time, workload: Arc::new(workload) }).unwrap();
         Plane { plane, snapshot: Snapshot::default(), folder: tempfile::tempdir().unwrap() }
     }
 

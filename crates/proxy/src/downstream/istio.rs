@@ -7,13 +7,13 @@ use prost_types::value::Kind;
 use super::record::Record;
 use crate::access_log::Flags;
 use crate::config::{Cluster, Direction};
-use crate::metrics::{IstioTcpStats, Reporter, Security, Service, TcpLabels, Workload};
+use crate::metrics::{CallLabels, IstioTcpStats, Reporter, Security, Service, Workload};
 use crate::upstream::{Connected, Establish};
 use crate::worker::{LocalChain, LocalListener, Worker};
 
 /// A connection that was reported as opened.
 pub(super) struct Reported {
-    labels: Box<TcpLabels>,
+    labels: Box<CallLabels>,
     stats: Arc<IstioTcpStats>,
 }
 
@@ -39,7 +39,7 @@ impl Reported {
 
     /// Reports a connection that found no endpoint: it was opened and closed with the flags that say why.
     pub(super) fn unconnected(way: &Way<'_>, record: &Record) {
-        let labels = TcpLabels { flags: record.flags, ..way.labels((None, None), record) };
+        let labels = CallLabels { flags: record.flags, ..way.labels((None, None), record) };
         let stats = way.worker.setup.metrics.istio.of(&labels);
         stats.opened.inc();
         stats.closed.inc();
@@ -54,12 +54,12 @@ impl Reported {
         if record.flags.is_empty() {
             return self.stats.closed.inc();
         }
-        worker.setup.metrics.istio.of(&TcpLabels { flags: record.flags, ..*self.labels }).closed.inc();
+        worker.setup.metrics.istio.of(&CallLabels { flags: record.flags, ..*self.labels }).closed.inc();
     }
 }
 
 impl Way<'_> {
-    fn labels(&self, (own, upstream): Identities<'_>, record: &Record) -> TcpLabels {
+    fn labels(&self, (own, upstream): Identities<'_>, record: &Record) -> CallLabels {
         let inbound = self.listener.config.direction == Direction::Inbound;
         let (own, peer) =
             if inbound { (record.own_identity.as_ref(), record.peer_identity.as_ref()) } else { (own, upstream) };
@@ -67,11 +67,12 @@ impl Way<'_> {
         let own = Arc::new(Workload { principal, ..Workload::clone(&self.worker.setup.workload) });
         let peer = Arc::new(known(peer));
         let (source, destination) = if inbound { (peer, own) } else { (own, peer) };
-        TcpLabels {
+        CallLabels {
             reporter: if inbound { Reporter::Destination } else { Reporter::Source },
             source,
             destination,
-            service: Arc::new(service(&self.cluster.upstream.config)),
+            service: Arc::new(service_of(&self.cluster.upstream.config)),
+            request: None,
             flags: Flags::default(),
             security: match (inbound, self.chain.server.is_some() && record.peer_identity.is_some()) {
                 (false, _) => Security::Unknown,
@@ -83,7 +84,7 @@ impl Way<'_> {
 }
 
 /// What an identity tells of its workload.
-fn known(identity: Option<&Arc<str>>) -> Workload {
+pub(crate) fn known(identity: Option<&Arc<str>>) -> Workload {
     let Some(identity) = identity else { return Workload::default() };
     let mut parts = identity.strip_prefix("spiffe://").unwrap_or_default().split('/').skip(1);
     let namespace = parts.by_ref().skip_while(|part| *part != "ns").nth(1).unwrap_or_default();
@@ -91,7 +92,7 @@ fn known(identity: Option<&Arc<str>>) -> Workload {
 }
 
 /// The service that the control plane says a cluster stands for.
-fn service(cluster: &Cluster) -> Service {
+pub(crate) fn service_of(cluster: &Cluster) -> Service {
     let services = cluster.metadata.get("istio", "services").and_then(|s| s.kind.as_ref());
     let first = match services {
         Some(Kind::ListValue(list)) => list.values.first().and_then(|v| v.kind.as_ref()),

@@ -1,5 +1,6 @@
 //! Connections whose chain ends in the HTTP connection manager.
 
+use std::cell::OnceCell;
 use std::net::SocketAddr;
 use std::rc::Rc;
 
@@ -42,6 +43,8 @@ pub(super) async fn serve(
         own_identity: record.own_identity,
         tls_version: record.tls_version,
         certificate,
+        peer: OnceCell::new(),
+        own: OnceCell::new(),
         life: Life::new(),
     };
     http::serve(stream, Rc::new(connection)).await;

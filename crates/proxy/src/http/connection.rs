@@ -1,6 +1,6 @@
 //! Connections from downstream that speak HTTP.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
-use http::{HeaderName, Request};
+use http::{HeaderName, HeaderValue, Request};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
@@ -18,10 +18,13 @@ use tokio::time::{Instant, Sleep};
 use super::executor::Local;
 use super::filter::LocalFilter;
 use super::head::client_certificate::PeerCertificate;
+use super::peer;
+use super::report::Reports;
 use super::request;
 use super::wire::Wire;
 use crate::config::http::{Codec, HttpConnectionManager};
-use crate::metrics::{HttpStats, Metrics};
+use crate::downstream::known;
+use crate::metrics::{HttpStats, Metrics, Workload};
 use crate::stream::Stream;
 use crate::worker::{LocalChain, LocalListener, Worker};
 
@@ -83,7 +86,16 @@ pub(crate) struct Connection {
     pub(crate) own_identity: Option<Arc<str>>,
     pub(crate) tls_version: Option<&'static str>,
     pub(crate) certificate: Option<PeerCertificate>,
+    /// The workload at the other end.
+    pub(crate) peer: OnceCell<Arc<Workload>>,
+    /// The workload at this end, as the other end knows it.
+    pub(crate) own: OnceCell<Arc<Workload>>,
     pub(crate) life: Life,
+}
+
+/// A workload as it is known to others: by an identity, or without.
+pub(super) fn as_known(own: &Workload, identity: Option<&Arc<str>>) -> Workload {
+    Workload { principal: identity.cloned().unwrap_or_default(), ..own.clone() }
 }
 
 /// What becomes of a connection in time.
@@ -115,6 +127,27 @@ impl Life {
 }
 
 impl Connection {
+    /// The workload at the other end, as far as it is known.
+    pub(crate) fn peer(&self, reports: &Reports) -> Arc<Workload> {
+        self.peer.get().cloned().unwrap_or_else(|| reports.intern(known(self.identities.first())))
+    }
+
+    /// Takes what the other end says of its workload.
+    pub(crate) fn introduce(&self, said: &HeaderValue) {
+        if self.peer.get().is_none()
+            && let Some(workload) = self.identities.first().and_then(|id| peer::read(said, known(Some(id))))
+        {
+            // It says the same every time.
+            drop(self.peer.set(self.worker.reports.intern(workload)));
+        }
+    }
+
+    /// The workload at this end.
+    pub(crate) fn own_end(&self, reports: &Reports, own: &Workload) -> Arc<Workload> {
+        let with = || reports.intern(as_known(own, self.own_identity.as_ref()));
+        self.own.get_or_init(with).clone()
+    }
+
     pub(crate) fn is_secure(&self) -> bool {
         self.chain.server.is_some()
     }

@@ -14,12 +14,14 @@ use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 use tokio::time::Instant;
 
-use super::connection::Connection;
+use super::connection::{Connection, as_known};
 use super::deadline::Deadline;
 use super::filter::OnResponse;
 use super::filter::fault::Suffers;
 use super::head::names;
-use super::pool::Lease;
+use super::peer;
+use super::pool::{Carrier, Lease};
+use super::report::{self, Reports};
 use super::trace::{Spans, Trace};
 use super::upload::Upload;
 use super::watch::Watch;
@@ -30,6 +32,7 @@ use crate::config::http::{
     RouteTable, VirtualHost,
 };
 use crate::dynamic_metadata::DynamicMetadata;
+use crate::metrics::Workload;
 use crate::routing::{self, Changes, TlsFacts};
 use crate::upstream::{Carried, Establish, Host, UnderWay};
 
@@ -55,6 +58,12 @@ pub(crate) struct Exchange {
     pub(crate) upstream_local: Option<SocketAddr>,
     pub(crate) upstream_failure: Option<Arc<str>>,
     pub(crate) attempts: u32,
+    /// The connection of the last attempt.
+    pub(crate) carrier: Option<Rc<Carrier>>,
+    /// Whether the other proxy wants to know whose this one is.
+    pub(crate) asked_who: bool,
+    /// The sizes of the heads of the request and of the response.
+    pub(crate) head_sizes: (u64, u64),
     /// Downstream's end, if it asks for another protocol, and how many bytes it sent in that.
     pub(crate) upgrade: Option<OnUpgrade>,
     pub(crate) tunnelled: u64,
@@ -179,6 +188,9 @@ impl Exchange {
             upstream_local: None,
             upstream_failure: None,
             attempts: 0,
+            carrier: None,
+            asked_who: false,
+            head_sizes: (0, 0),
             upgrade: None,
             tunnelled: 0,
             incoming: None,
@@ -217,6 +229,7 @@ impl Exchange {
     /// Notes what logs may show of a response.
     pub(crate) fn keep_response(&mut self, status: StatusCode, headers: &HeaderMap) {
         self.status = Some(status);
+        self.head_sizes.1 = report::size(headers);
         keep(&mut self.kept.response, headers, &self.connection.manager.response_headers);
         if self.grpc {
             self.note_grpc_status(headers);
@@ -273,7 +286,28 @@ impl Exchange {
             let direction = connection.listener.config.direction;
             self.trace = Trace::begin(parts, tracing, config.request_id, direction).map(Box::new);
         }
+        self.head_sizes.0 = report::size(&parts.headers);
+        if let Some(said) = peer::take(&mut parts.headers) {
+            self.asked_who = true;
+            connection.introduce(&said);
+        }
         self.id = parts.headers.get(names::X_REQUEST_ID).cloned();
+    }
+
+    /// The workload at this end of the connection to upstream.
+    pub(super) fn own_end(&self, reports: &Reports, own: &Workload) -> Arc<Workload> {
+        match &self.carrier {
+            Some(carrier) => carrier.own_end(reports, own),
+            None => reports.intern(as_known(own, None)),
+        }
+    }
+
+    /// The workload at the other end of the connection to upstream, as far as it is known.
+    pub(super) fn other_end(&self, reports: &Reports) -> Arc<Workload> {
+        match &self.carrier {
+            Some(carrier) => carrier.peer(reports),
+            None => reports.intern(Workload::default()),
+        }
     }
 
     /// Whether the request has been sent on, so that its head is gone.
@@ -410,6 +444,8 @@ impl Drop for Exchange {
             let way = connection.listener.config.direction;
             self.with_entry(None, |entry| Spans::add(&connection.worker, collector, &mut trace, entry, way));
         }
+        let authority = self.kept.authority.as_ref().and_then(|host| host.to_str().ok()).unwrap_or_default();
+        report::report(self, authority, self.watch.begun().elapsed());
         let logs = &config.access_logs;
         if !logs.is_empty() {
             self.with_entry(None, |entry| connection.worker.log(logs, entry));

@@ -16,6 +16,7 @@ use super::exchange::{Exchange, Found};
 use super::failure::Failure;
 use super::head::names;
 use super::mirror;
+use super::peer;
 use super::pool::{Protocol, STALE, Sent, Want};
 use super::reply::Reply;
 use super::retry::Retries;
@@ -207,7 +208,8 @@ async fn send(
         let leased = way.cluster.pool.lease(&way.cluster, host, &want).await;
         let mut lease = leased.map_err(|e| Missed::Failed(e.into(), false))?;
         exchange.upstream_local = lease.carrier().local;
-        let request = match waiting.take() {
+        exchange.carrier = Some(lease.carrier().clone());
+        let mut request = match waiting.take() {
             Some(request) => request,
             None => {
                 let body = match &exchange.upload {
@@ -218,8 +220,15 @@ async fn send(
             }
         };
         exchange.sent_up = Some(Instant::now());
+        let worker = exchange.connection.worker.clone();
+        let introduction = worker.reports.introduction(&worker.setup.workload);
+        if let Some(introduction) = introduction.filter(|_| lease.carrier().is_unknown()) {
+            introduction.tell(request.headers_mut());
+        }
         match lease.send(request).await {
-            Sent::Answered(response) => {
+            Sent::Answered(mut response) => {
+                let said = peer::take(response.headers_mut());
+                lease.carrier().introduce(said.as_ref(), &worker.reports);
                 exchange.answered = Some(Instant::now());
                 exchange.lease = Some(lease);
                 return Ok(response);

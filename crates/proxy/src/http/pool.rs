@@ -20,7 +20,7 @@ use http::header;
 use http::request::Parts;
 use http::uri::{Authority, Scheme, Uri};
 
-pub(crate) use carrier::{Lease, Sent};
+pub(crate) use carrier::{Carrier, Lease, Sent};
 pub(crate) use connect::Unavailable;
 use host::HostPool;
 

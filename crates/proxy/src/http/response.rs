@@ -202,6 +202,11 @@ fn finish_head(headers: &mut HeaderMap, exchange: &mut Exchange) {
         filter.apply(headers);
     }
     let connection = &exchange.connection;
+    if exchange.asked_who
+        && let Some(introduction) = connection.worker.reports.introduction(&connection.worker.setup.workload)
+    {
+        introduction.tell(headers);
+    }
     let config = &connection.manager.config;
     match &config.server {
         ServerHeader::Overwrite(name) => {

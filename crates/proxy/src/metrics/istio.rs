@@ -1,9 +1,9 @@
-//! Istio's standard metrics of TCP connections (istio.io, "Istio Standard Metrics").
+//! Istio's standard metrics of connections and of requests (istio.io, "Istio Standard Metrics").
 
 use std::sync::Arc;
 
 use super::stats::stats;
-use super::{Counter, Kind, Stats};
+use super::{Counter, Histogram, Kind, Stats};
 use crate::access_log::Flags;
 
 stats! {
@@ -20,9 +20,54 @@ stats! {
     }
 }
 
-/// The labels of Istio's TCP metrics.
+/// Of requests with the same labels.
+#[derive(Debug, Default)]
+pub struct IstioHttpStats {
+    /// Requests.
+    pub requests: Counter,
+    /// How long they took, in milliseconds.
+    pub duration: Histogram,
+    /// The size of the requests, in bytes.
+    pub request_bytes: Histogram,
+    /// The size of the responses, in bytes.
+    pub response_bytes: Histogram,
+    /// Messages of gRPC in requests.
+    pub request_messages: Counter,
+    /// Messages of gRPC in responses.
+    pub response_messages: Counter,
+}
+
+impl Stats for IstioHttpStats {
+    fn visit(&self, tell: &mut dyn FnMut(&'static str, Kind, u64)) {
+        tell("istio_requests_total", Kind::Counter, self.requests.get());
+        self.duration.visit("istio_request_duration_milliseconds", tell);
+        self.request_bytes.visit("istio_request_bytes", tell);
+        self.response_bytes.visit("istio_response_bytes", tell);
+        let messages = [
+            ("istio_request_messages_total", self.request_messages.get()),
+            ("istio_response_messages_total", self.response_messages.get()),
+        ];
+        // Only gRPC has messages.
+        for (name, count) in messages.into_iter().filter(|(_, count)| *count > 0) {
+            tell(name, Kind::Counter, count);
+        }
+    }
+}
+
+/// What the labels of a request say beside those of a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RequestLabels {
+    /// Whether it is gRPC.
+    pub grpc: bool,
+    /// The status of the response; 0 if there is none.
+    pub status: u16,
+    /// What gRPC says.
+    pub grpc_status: Option<u32>,
+}
+
+/// The labels of Istio's metrics.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct TcpLabels {
+pub struct CallLabels {
     /// Which end reports.
     pub reporter: Reporter,
     /// Who opened the connection.
@@ -31,6 +76,8 @@ pub struct TcpLabels {
     pub destination: Arc<Workload>,
     /// What it was opened to.
     pub service: Arc<Service>,
+    /// What it was, if it was a request.
+    pub request: Option<RequestLabels>,
     /// What went wrong.
     pub flags: Flags,
     /// How it was protected.
@@ -89,7 +136,7 @@ pub struct Service {
     pub namespace: Arc<str>,
 }
 
-impl TcpLabels {
+impl CallLabels {
     /// Tells each label with its value, in the order in which they are shown.
     pub(super) fn visit(&self, tell: &mut dyn FnMut(&'static str, &str)) {
         let (source, destination) = (&self.source, &self.destination);
@@ -115,11 +162,18 @@ impl TcpLabels {
             ("destination_service_name", &self.service.name),
             ("destination_service_namespace", &self.service.namespace),
             ("destination_cluster", &destination.cluster),
-            ("request_protocol", "tcp"),
-            ("response_flags", &flags),
         ] {
             tell(label, if value.is_empty() { "unknown" } else { value });
         }
+        match self.request {
+            None => tell("request_protocol", "tcp"),
+            Some(RequestLabels { grpc, status, grpc_status }) => {
+                tell("request_protocol", if grpc { "grpc" } else { "http" });
+                tell("response_code", &status.to_string());
+                tell("grpc_response_status", &grpc_status.map(|status| status.to_string()).unwrap_or_default());
+            }
+        }
+        tell("response_flags", &flags);
         let security = match self.security {
             Security::None => "none",
             Security::MutualTls => "mutual_tls",

@@ -1,12 +1,12 @@
 use std::sync::Arc;
 
 use super::{
-    HttpFilterName, Kind, Metrics, Reporter, Sample, Scope, Security, Service, TcpLabels, Workload, collect,
-    envoy_text, prometheus_text,
+    CallLabels, HttpFilterName, Kind, Metrics, Reporter, RequestLabels, Sample, Scope, Security, Service, Workload,
+    collect, envoy_text, prometheus_text,
 };
 use crate::access_log::Flags;
 
-fn labels() -> TcpLabels {
+fn labels() -> CallLabels {
     let workload = |name: &str| {
         Arc::new(Workload {
             name: name.into(),
@@ -15,11 +15,12 @@ fn labels() -> TcpLabels {
             ..Workload::default()
         })
     };
-    TcpLabels {
+    CallLabels {
         reporter: Reporter::Destination,
         source: workload("sleep"),
         destination: workload("tcp-echo"),
         service: Arc::new(Service { host: "tcp-echo.foo.svc.cluster.local".into(), ..Service::default() }),
+        request: None,
         flags: Flags::default(),
         security: Security::MutualTls,
     }
@@ -115,4 +116,31 @@ fn a_removed_subject_is_no_longer_shown() {
     let workers = workers();
     workers.iter().for_each(|w| w.clusters.retain(|_| false));
     assert!(!collect(&workers).iter().any(|s| matches!(s.scope, Scope::Cluster(_))));
+}
+
+#[test]
+fn a_histogram_says_how_many_values_are_below_each_bound() {
+    let worker = Arc::new(Metrics::default());
+    let request = RequestLabels { grpc: true, status: 200, grpc_status: Some(14) };
+    let stats = worker.istio_http.of(&CallLabels { request: Some(request), ..labels() });
+    stats.requests.inc();
+    [0, 3, 5, 4_000_000].into_iter().for_each(|value| stats.duration.record(value));
+    let text = prometheus_text(&collect(&[worker]));
+    let name = "istio_request_duration_milliseconds";
+    assert!(text.contains(&format!("# TYPE {name} histogram\n{name}_bucket{{reporter=\"destination\",")), "{text}");
+    let labels = ",request_protocol=\"grpc\",response_code=\"200\",grpc_response_status=\"14\",response_flags=\"-\",\
+        connection_security_policy=\"mutual_tls\"";
+    for (suffix, end) in [
+        ("_bucket", ",le=\"0.5\"} 1"),
+        ("_bucket", ",le=\"1\"} 1"),
+        ("_bucket", ",le=\"5\"} 3"),
+        ("_bucket", ",le=\"3.6e+06\"} 3"),
+        ("_bucket", ",le=\"+Inf\"} 4"),
+        ("_sum", "} 4000008"),
+        ("_count", "} 4"),
+    ] {
+        let line = text.lines().find(|l| l.starts_with(&format!("{name}{suffix}{{")) && l.ends_with(end));
+        assert!(line.is_some_and(|l| l.contains(labels)), "{suffix} {end}\n{text}");
+    }
+    assert!(!text.contains("_messages_total") && text.contains("istio_requests_total{"), "{text}");
 }

@@ -3,34 +3,49 @@
 use std::fmt::Write;
 use std::sync::Arc;
 
-use super::{HttpFilterName, Kind, Sample, Scope};
+use super::{HttpFilterName, Kind, Sample, Scope, histogram};
 
 /// The label that names a connection manager.
 const MANAGER: &str = "envoy_http_conn_manager_prefix";
 
 /// The exposition in Prometheus' text format: by metric, each with its type.
 pub fn prometheus_text(samples: &[Sample]) -> String {
-    let mut lines: Vec<(String, Kind, String, u64)> = samples
+    let mut lines: Vec<(String, String, Kind, u64)> = samples
         .iter()
-        .map(|s| (prometheus_name(&s.scope, s.name), s.kind, prometheus_labels(&s.scope), s.shown()))
+        .map(|s| (prometheus_name(&s.scope, s.name), prometheus_labels(&s.scope), s.kind, s.shown()))
         .collect();
     lines.sort();
     let mut text = String::new();
     let mut last = "";
-    for (name, kind, labels, value) in &lines {
+    for (name, labels, kind, value) in &lines {
         if name != last {
-            let kind = if *kind == Kind::Counter { "counter" } else { "gauge" };
+            let kind = match kind {
+                Kind::Counter => "counter",
+                Kind::Gauge => "gauge",
+                Kind::Bucket(_) | Kind::Sum | Kind::Count => "histogram",
+            };
             text.push_str(&format!("# TYPE {name} {kind}\n"));
         }
-        text.push_str(&format!("{name}{{{labels}}} {value}\n"));
+        text.push_str(&match kind {
+            Kind::Counter | Kind::Gauge => format!("{name}{{{labels}}} {value}\n"),
+            Kind::Bucket(number) => {
+                format!("{name}_bucket{{{labels},le=\"{}\"}} {value}\n", histogram::bound(*number))
+            }
+            Kind::Sum => format!("{name}_sum{{{labels}}} {value}\n"),
+            // All values are below infinity.
+            Kind::Count => {
+                format!("{name}_bucket{{{labels},le=\"+Inf\"}} {value}\n{name}_count{{{labels}}} {value}\n")
+            }
+        });
         last = name;
     }
     text
 }
 
-/// Envoy's `/stats`: a line for each number, in the order of their names.
+/// Envoy's `/stats`: a line for each number that is not part of a histogram, in the order of their names.
 pub fn envoy_text(samples: &[Sample]) -> String {
-    let mut lines: Vec<String> = samples.iter().map(|s| format!("{}: {}\n", s.full_name(), s.shown())).collect();
+    let counted = samples.iter().filter(|s| !s.kind.is_of_histogram());
+    let mut lines: Vec<String> = counted.map(|s| format!("{}: {}\n", s.full_name(), s.shown())).collect();
     lines.sort();
     lines.concat()
 }

@@ -26,7 +26,7 @@ pub(crate) struct State {
     /// Somebody wants the health check to fail.
     failing: bool,
     /// What the counters had counted when they were last reset.
-    reset: BTreeMap<(Scope, &'static str), u64>,
+    reset: BTreeMap<(Scope, &'static str, Kind), u64>,
 }
 
 /// How updates of one type went.
@@ -108,15 +108,15 @@ impl State {
 
     /// Lets every counter begin anew. Those who count are not disturbed: what they have counted is taken off.
     pub(crate) fn reset_counters(&mut self, counted: &[Sample]) {
-        let counters = counted.iter().filter(|s| s.kind == Kind::Counter);
-        self.reset = counters.map(|s| ((s.scope.clone(), s.name), s.value)).collect();
+        let counters = counted.iter().filter(|s| s.kind.only_grows());
+        self.reset = counters.map(|s| ((s.scope.clone(), s.name, s.kind), s.value)).collect();
     }
 
     /// What has been counted since the last reset. A counter that is below has itself begun anew.
     pub(crate) fn since_reset(&self, mut counted: Vec<Sample>) -> Vec<Sample> {
         if !self.reset.is_empty() {
-            for sample in counted.iter_mut().filter(|s| s.kind == Kind::Counter) {
-                let before = self.reset.get(&(sample.scope.clone(), sample.name)).copied().unwrap_or(0);
+            for sample in counted.iter_mut().filter(|s| s.kind.only_grows()) {
+                let before = self.reset.get(&(sample.scope.clone(), sample.name, sample.kind)).copied().unwrap_or(0);
                 sample.value = sample.value.checked_sub(before).unwrap_or(sample.value);
             }
         }

@@ -17,8 +17,11 @@ use crate::{Code, Node, Resources, cluster, route, tls};
 pub(crate) fn build(mesh: &Mesh, node: &Node, resources: &mut Resources) {
     let ports = declared_ports(mesh, node, resources);
     let modes = mesh.peers.of(&node.namespace, &node.labels);
-    let services = ports.iter().map(|(port, declared)| (*port, declared.service)).collect();
+    let services: BTreeMap<u16, &Service> = ports.iter().map(|(port, declared)| (*port, declared.service)).collect();
     let policies = WorkloadPolicies::of(mesh, node, services);
+    for (port, Declared { service, protocol }) in &ports {
+        cluster::workload_port(mesh, *port, (service, *protocol), resources);
+    }
     let ports: BTreeMap<u16, Protocol> = ports.iter().map(|(port, declared)| (*port, declared.protocol)).collect();
     let servers = [false, true].map(|requests| tls::downstream(&mesh.config, requests, resources));
     let chains = Chains { mesh, servers };
@@ -34,7 +37,6 @@ pub(crate) fn build(mesh: &Mesh, node: &Node, resources: &mut Resources) {
             requests: policies.http(Some(*port), resources),
         };
         all.extend(chains.of(&place, modes.at(*port), *protocol));
-        cluster::workload_port(mesh, *port, *protocol, resources);
     }
     let undeclared = Place {
         name: "virtualInbound",

@@ -37,8 +37,8 @@ fn a_stream_that_is_silent_for_too_long_ends() {
 fn a_response_that_stops_in_the_middle_is_broken_off() {
     let mut plane = Plane::start();
     let half = stuck("HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nabc");
-    let routes = "{match: {path: /idle}, route: {cluster: c, timeout: 0s, idle_timeout: 0.05s}}, \
-        {match: {path: /long}, route: {cluster: c, timeout: 0s, max_stream_duration: {max_stream_duration: 0.05s}}}";
+    let routes = "{match: {path: /idle}, route: {cluster: c, timeout: 0s, idle_timeout: 1s}}, \
+        {match: {path: /long}, route: {cluster: c, timeout: 0s, max_stream_duration: {max_stream_duration: 1s}}}";
     let address = plane.cluster("c", &[half], "").http(&any(routes), "").go();
     for (path, line) in [("/idle", "200 SI stream_idle_timeout 0/3"), ("/long", "200 - max_duration_timeout 0/3")] {
         let mut stream = connect(address);

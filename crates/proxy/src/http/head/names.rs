@@ -26,6 +26,8 @@ names! {
     X_ENVOY_MAX_RETRIES = "x-envoy-max-retries";
     X_ENVOY_ORIGINAL_PATH = "x-envoy-original-path";
     X_ENVOY_OVERLOADED = "x-envoy-overloaded";
+    X_ENVOY_PEER_METADATA = "x-envoy-peer-metadata";
+    X_ENVOY_PEER_METADATA_ID = "x-envoy-peer-metadata-id";
     X_ENVOY_PER_TRY_TIMEOUT = "x-envoy-upstream-rq-per-try-timeout-ms";
     X_ENVOY_RATELIMITED = "x-envoy-ratelimited";
     X_ENVOY_RETRIABLE_HEADER_NAMES = "x-envoy-retriable-header-names";

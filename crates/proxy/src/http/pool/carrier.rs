@@ -1,19 +1,24 @@
 //! A connection that carries requests.
 
-use std::cell::Cell;
+use std::cell::{Cell, OnceCell};
 use std::net::SocketAddr;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{Request, Response};
+use http::{HeaderValue, Request, Response};
 use hyper::body::Incoming;
 use hyper::client::conn::{http1, http2};
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
 use super::host::HostPool;
+use crate::downstream::known;
 use crate::http::body::RequestBody;
+use crate::http::connection::as_known;
+use crate::http::peer;
+use crate::http::report::Reports;
+use crate::metrics::Workload;
 use crate::upstream::{Establish, Host};
 
 /// What is known of a connection to an endpoint.
@@ -32,6 +37,13 @@ pub(crate) struct Carrier {
     pub(super) retired: Cell<bool>,
     /// Whether this proxy has ended it.
     pub(super) ended_here: Cell<bool>,
+    /// The identity that the endpoint has shown, and that which it was shown.
+    pub(super) identity: Option<Arc<str>>,
+    pub(super) own_identity: Option<Arc<str>>,
+    /// The workload at the other end.
+    pub(super) peer: OnceCell<Arc<Workload>>,
+    /// The workload at this end, as the other end knows it.
+    pub(super) own: OnceCell<Arc<Workload>>,
 }
 
 impl Carrier {
@@ -42,6 +54,32 @@ impl Carrier {
             && !self.host.record.gone.is_cancelled()
             && lifetime.requests.is_none_or(|most| self.requests.get() < most)
             && !lifetime.whole.is_some_and(old)
+    }
+
+    /// Whether the endpoint is a proxy of the mesh that has not said who it is, and should be told who asks.
+    pub(crate) fn is_unknown(&self) -> bool {
+        self.identity.is_some() && self.peer.get().is_none()
+    }
+
+    /// Takes what the endpoint says of its workload. If it says nothing to the first request, it never will.
+    pub(crate) fn introduce(&self, said: Option<&HeaderValue>, reports: &Reports) {
+        if self.is_unknown() {
+            let workload = said.and_then(|said| peer::read(said, known(self.identity.as_ref())));
+            let workload = workload.unwrap_or_else(|| known(self.identity.as_ref()));
+            // It says the same every time.
+            drop(self.peer.set(reports.intern(workload)));
+        }
+    }
+
+    /// The workload at the other end, as far as it is known.
+    pub(crate) fn peer(&self, reports: &Reports) -> Arc<Workload> {
+        self.peer.get().cloned().unwrap_or_else(|| reports.intern(known(self.identity.as_ref())))
+    }
+
+    /// The workload at this end.
+    pub(crate) fn own_end(&self, reports: &Reports, own: &Workload) -> Arc<Workload> {
+        let with = || reports.intern(as_known(own, self.own_identity.as_ref()));
+        self.own.get_or_init(with).clone()
     }
 
     fn begin(&self) {
@@ -81,7 +119,7 @@ impl Lease {
         Lease { carrier, sender: Some(sender), pool: Rc::downgrade(pool) }
     }
 
-    pub(crate) fn carrier(&self) -> &Carrier {
+    pub(crate) fn carrier(&self) -> &Rc<Carrier> {
         &self.carrier
     }
 

@@ -1,6 +1,6 @@
 //! New connections for requests.
 
-use std::cell::Cell;
+use std::cell::{Cell, OnceCell};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -36,7 +36,7 @@ pub(super) async fn connect(
 ) -> Result<(Rc<Carrier>, Sender), Unavailable> {
     let seat = Seat::new(pool);
     let connected = upstream::open(cluster, host, pool.offer()).await.map_err(Unavailable::Failed)?;
-    let upstream::Connected { mut stream, host, local, open, .. } = connected;
+    let upstream::Connected { mut stream, host, local, identity, own_identity, open } = connected;
     stream.hurry();
     let carrier = Rc::new(Carrier {
         cluster: cluster.clone(),
@@ -48,6 +48,10 @@ pub(super) async fn connect(
         streams: Cell::new(u32::MAX),
         retired: Cell::new(false),
         ended_here: Cell::new(false),
+        identity,
+        own_identity,
+        peer: OnceCell::new(),
+        own: OnceCell::new(),
     });
     let io = TokioIo::new(Wire::upstream(stream, cluster.stats.clone()));
     let end = {
