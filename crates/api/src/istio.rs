@@ -12,6 +12,7 @@ mod duration;
 pub mod envoy_filter;
 mod extension_provider;
 mod gateway;
+mod gateway_topology;
 mod hostname;
 mod identity;
 pub mod legacy_authentication;
@@ -42,7 +43,8 @@ pub use extension_provider::{
     CheckedBody, DefaultProviders, ExtensionProvider, FileAccessLog, GrpcAuthorizer, HttpAuthorizer, LogFormat,
     TraceCollector, TraceUpload,
 };
-pub use gateway::{Gateway, Server, ServerTls};
+pub use gateway::{CertificateFiles, Gateway, Server, ServerTls, ServerTlsMode, TlsVersion};
+pub use gateway_topology::{ForwardClientCert, GatewayTopology};
 pub use hostname::Hostname;
 pub use identity::{IdentityError, SpiffeId, TrustDomain};
 pub use legacy_authentication::{MeshPolicy, Policy};

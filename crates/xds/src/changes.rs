@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use api::NamespacedName;
 use api::istio::{Hostname, MutualTlsMode};
+use api::selector::Labels;
 
 use crate::mesh::{Mesh, Service};
 use crate::policy::Route;
-use crate::{Node, OutboundClass, filter, route, scope};
+use crate::{Node, OutboundClass, Role, filter, gateway, route, scope};
 
 /// What differs between two meshes.
 pub struct Changes<'m> {
@@ -58,6 +59,9 @@ impl<'m> Changes<'m> {
         {
             return Outdated::Everything;
         }
+        if class.router.is_some() {
+            return self.gateway(class);
+        }
         let Some(tables) = self.tables(class) else { return Outdated::Everything };
         let mut hosts = BTreeSet::new();
         for host in &self.hosts {
@@ -77,6 +81,53 @@ impl<'m> Changes<'m> {
             return Outdated::Everything;
         }
         Outdated::Parts { clusters: hosts, tables }
+    }
+
+    /// What of a gateway's resources must be built again, of which nothing but clusters is built by parts.
+    fn gateway(&self, class: &OutboundClass) -> Outdated {
+        let (old, new, node) = (self.old, self.new, class.node());
+        let doors = old.gateways.is(&new.gateways) || old.gateways.of(&class.labels).eq(new.gateways.of(&class.labels));
+        let bound = |mesh: &'m Mesh| -> Vec<_> {
+            new.gateways.of(&class.labels).map(|gateway| mesh.routes.bound(&gateway.name())).collect()
+        };
+        let bound = || old.routes.is(&new.routes) || bound(old) == bound(new);
+        let translated = || !self.hosts.iter().any(|host| self.declares(host, &node));
+        if !doors || !bound() || !translated() || !self.guarded_alike(&class.namespace, &class.labels) {
+            return Outdated::Everything;
+        }
+        if self.hosts.is_empty() && self.encrypted.is_empty() {
+            return Outdated::Nothing;
+        }
+        let reached = gateway::reached(new, class);
+        let mut clusters = BTreeSet::new();
+        for host in self.hosts.iter().filter(|host| reached.contains(**host)) {
+            match (scope::seen(old, class, host), scope::seen(new, class, host)) {
+                (None, None) => {}
+                (Some(old), Some(new)) if old.declares_the_same(&new) => drop(clusters.insert((*host).clone())),
+                _ => return Outdated::Everything,
+            }
+        }
+        clusters.extend(self.encrypted.iter().filter(|host| reached.contains(**host)).map(|host| (*host).clone()));
+        if clusters.is_empty() {
+            return Outdated::Nothing;
+        }
+        // What is patched is patched as a whole.
+        if !class.patches.is_empty() {
+            return Outdated::Everything;
+        }
+        Outdated::Parts { clusters, tables: BTreeSet::new() }
+    }
+
+    /// Whether the same is demanded of those who call a workload.
+    fn guarded_alike(&self, namespace: &str, labels: &Labels) -> bool {
+        let (old, new) = (self.old, self.new);
+        let allowed = old.authorizations.is(&new.authorizations)
+            || old.authorizations.of(namespace, labels).eq(new.authorizations.of(namespace, labels));
+        let believed = || {
+            old.authentications.is(&new.authentications)
+                || old.authentications.of(namespace, labels).eq(new.authentications.of(namespace, labels))
+        };
+        allowed && believed()
     }
 
     /// The tables of routes that differ; `None` if more does.
@@ -99,21 +150,18 @@ impl<'m> Changes<'m> {
 
     /// Whether [`crate::inbound`] of a node must be built again.
     pub fn inbound(&self, node: &Node) -> bool {
+        if node.role == Role::Router {
+            return false;
+        }
         let (old, new) = (self.old, self.new);
         let (namespace, labels) = (node.namespace.as_str(), &node.labels);
-        let allowed = old.authorizations.is(&new.authorizations)
-            || old.authorizations.of(namespace, labels).eq(new.authorizations.of(namespace, labels));
         let accepted =
             || old.peers.is(&new.peers) || old.peers.of(namespace, labels) == new.peers.of(namespace, labels);
-        let believed = || {
-            old.authentications.is(&new.authentications)
-                || old.authentications.of(namespace, labels).eq(new.authentications.of(namespace, labels))
-        };
         let (were, are) = (old.patches.of(namespace, labels), new.patches.of(namespace, labels));
         let patched = old.patches.is(&new.patches) || (were == are && self.patches_alike(&are));
         let (told, tell) = (old.telemetries.of(namespace, labels), new.telemetries.of(namespace, labels));
         let patched = patched && told == tell && self.told_alike(&tell);
-        let same = allowed && accepted() && believed() && old.roles.is(&new.roles) && patched;
+        let same = self.guarded_alike(namespace, labels) && accepted() && old.roles.is(&new.roles) && patched;
         self.is_configured_anew()
             || !same
             || self.asks_another(node)
@@ -123,7 +171,7 @@ impl<'m> Changes<'m> {
     /// Whether the services that a node's proxy asks about requests are seen in another way.
     fn asks_another(&self, node: &Node) -> bool {
         let sidecar = |mesh: &'m Mesh| mesh.sidecars.of(&node.namespace, &node.labels);
-        let asked = filter::asked(self.new, node);
+        let asked = filter::asked(self.new, &node.namespace, &node.labels);
         !asked.is_empty() && (sidecar(self.old) != sidecar(self.new) || asked.iter().any(|h| self.hosts.contains(h)))
     }
 

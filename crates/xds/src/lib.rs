@@ -5,7 +5,7 @@
 //! can write makes them fail. What an object says without effect comes back as a [`Diagnostic`].
 //!
 //! What a sidecar calls depends on few of its properties, so [`outbound`] takes an [`OutboundClass`]: nodes of one class
-//! share its result. The other part, [`inbound`], is small.
+//! share its result. The other part, [`inbound`], is small. Everything that a gateway is told is of the first kind.
 //!
 //! [`Mesh::after`] indexes only what has changed, and [`Changes`] says which results are still good.
 #![forbid(unsafe_code)]
@@ -19,6 +19,7 @@ mod destination;
 mod diagnostic;
 mod endpoint;
 mod filter;
+mod gateway;
 mod listener;
 mod mesh;
 mod node;
@@ -46,7 +47,7 @@ pub use changes::{Changes, Outdated};
 pub use cluster::BLACK_HOLE;
 pub use diagnostic::{Code, Diagnostic, ObjectRef, Severity};
 pub use mesh::{Mesh, Objects};
-pub use node::{InboundClass, Locality, Node, OutboundClass};
+pub use node::{InboundClass, Locality, Node, OutboundClass, Role};
 
 /// What a node is told, in the order of names.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -75,7 +76,7 @@ pub struct Table {
     pub diagnostics: BTreeSet<Diagnostic>,
 }
 
-/// The resources of a sidecar.
+/// The resources of a proxy.
 pub fn build(mesh: &Mesh, node: &Node) -> Resources {
     let mut all = outbound(mesh, &mesh.outbound_class(node));
     let inbound = inbound(mesh, node);
@@ -96,6 +97,9 @@ pub fn outbound(mesh: &Mesh, class: &OutboundClass) -> Resources {
 
 /// The same, with what was found about each table of routes apart, since [`tables`] may be made anew one by one.
 pub fn outbound_apart(mesh: &Mesh, class: &OutboundClass) -> (Resources, BTreeMap<String, BTreeSet<Diagnostic>>) {
+    if class.router.is_some() {
+        return gateway::build(mesh, class);
+    }
     let mut resources = Resources::default();
     let scope = scope::Scope::new(mesh, class, &mut resources.diagnostics);
     cluster::outbound(mesh, class, &scope, &mut resources);
@@ -106,12 +110,15 @@ pub fn outbound_apart(mesh: &Mesh, class: &OutboundClass) -> (Resources, BTreeMa
         of_tables.insert(name, diagnostics);
     }
     mesh.telemetries.apply(mesh, class, Direction::Outbound, &mut resources);
-    mesh.patches.apply(&class.patches, Direction::Outbound, &mut resources);
+    mesh.patches.apply(&class.patches, Direction::Outbound, &BTreeMap::new(), &mut resources);
     (resources, of_tables)
 }
 
 /// The routes of requests that leave the node, by the names of their tables: of all, or of those that are wanted.
 pub fn tables(mesh: &Mesh, class: &OutboundClass, wanted: Option<&BTreeSet<String>>) -> BTreeMap<String, Table> {
+    if class.router.is_some() {
+        return gateway::tables(mesh, class, wanted);
+    }
     let scope = scope::Scope::new(mesh, class, &mut BTreeSet::new());
     route::outbound(mesh, class, &scope, wanted)
 }
@@ -119,14 +126,23 @@ pub fn tables(mesh: &Mesh, class: &OutboundClass, wanted: Option<&BTreeSet<Strin
 /// What [`outbound`] has of clusters and endpoints for some hosts, and for those to which their routes lead.
 pub fn clusters_of(mesh: &Mesh, class: &OutboundClass, hosts: &BTreeSet<Hostname>) -> Resources {
     let mut resources = Resources::default();
-    let scope = scope::Scope::of_hosts(mesh, class, hosts);
+    let scope = match class.router {
+        Some(_) => {
+            let reached = gateway::reached(mesh, class);
+            scope::Scope::of_router(mesh, class, &hosts.intersection(&reached).cloned().collect())
+        }
+        None => scope::Scope::of_hosts(mesh, class, hosts),
+    };
     cluster::outbound(mesh, class, &scope, &mut resources);
     resources
 }
 
 /// What [`outbound`] has for some hosts, and for those to which their routes lead. A listener where other hosts are found,
-/// too, is only theirs here.
+/// too, is only theirs here. Of a gateway it is everything.
 pub fn outbound_of(mesh: &Mesh, class: &OutboundClass, hosts: &BTreeSet<Hostname>) -> Resources {
+    if class.router.is_some() {
+        return outbound(mesh, class);
+    }
     let mut resources = Resources::default();
     let scope = scope::Scope::of_hosts(mesh, class, hosts);
     cluster::outbound(mesh, class, &scope, &mut resources);
@@ -136,16 +152,20 @@ pub fn outbound_of(mesh: &Mesh, class: &OutboundClass, hosts: &BTreeSet<Hostname
         resources.diagnostics.extend(diagnostics);
     }
     mesh.telemetries.apply(mesh, class, Direction::Outbound, &mut resources);
-    mesh.patches.apply(&class.patches, Direction::Outbound, &mut resources);
+    mesh.patches.apply(&class.patches, Direction::Outbound, &BTreeMap::new(), &mut resources);
     resources
 }
 
-/// The part for calls that reach the node: `virtualInbound` and the clusters of the workload's own ports.
+/// The part for calls that reach the node: `virtualInbound` and the clusters of the workload's own ports. A gateway has
+/// no such part: all calls are on their way to somewhere else.
 pub fn inbound(mesh: &Mesh, node: &Node) -> Resources {
     let mut resources = Resources::default();
+    if node.role == Role::Router {
+        return resources;
+    }
     listener::inbound(mesh, node, &mut resources);
     let class = mesh.outbound_class(node);
     mesh.telemetries.apply(mesh, &class, Direction::Inbound, &mut resources);
-    mesh.patches.apply(&class.patches, Direction::Inbound, &mut resources);
+    mesh.patches.apply(&class.patches, Direction::Inbound, &BTreeMap::new(), &mut resources);
     resources
 }

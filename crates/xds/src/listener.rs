@@ -1,5 +1,7 @@
-//! Where a sidecar listens.
+//! Where proxies listen.
 
+pub(crate) mod branch;
+pub(crate) mod claims;
 mod inbound;
 mod outbound;
 mod tcp_route;
@@ -28,7 +30,13 @@ const OUTBOUND_PORT: u16 = 15001;
 const INBOUND_PORT: u16 = 15006;
 
 /// A listener at an address, without chains.
-fn listener(mesh: &MeshConfig, name: String, host: &str, port: u16, direction: TrafficDirection) -> Listener {
+pub(crate) fn listener(
+    mesh: &MeshConfig,
+    name: String,
+    host: &str,
+    port: u16,
+    direction: TrafficDirection,
+) -> Listener {
     Listener {
         name,
         address: Some(wire::address(host, port)),
@@ -41,7 +49,7 @@ fn listener(mesh: &MeshConfig, name: String, host: &str, port: u16, direction: T
 }
 
 /// A chain that carries bytes to a cluster.
-fn chain(mesh: &MeshConfig, name: &str, condition: FilterChainMatch, target: &Target) -> FilterChain {
+pub(crate) fn chain(mesh: &MeshConfig, name: &str, condition: FilterChainMatch, target: &Target) -> FilterChain {
     FilterChain {
         name: name.to_owned(),
         filter_chain_match: (condition != FilterChainMatch::default()).then_some(condition),
@@ -83,7 +91,7 @@ fn http_inspector(filter_disabled: Option<ListenerFilterChainMatchPredicate>) ->
     }
 }
 
-fn tls_inspector(filter_disabled: Option<ListenerFilterChainMatchPredicate>) -> ListenerFilter {
+pub(crate) fn tls_inspector(filter_disabled: Option<ListenerFilterChainMatchPredicate>) -> ListenerFilter {
     let config = wire::any("envoy.extensions.filters.listener.tls_inspector.v3.TlsInspector", &TlsInspector::default());
     ListenerFilter {
         name: "envoy.filters.listener.tls_inspector".to_owned(),

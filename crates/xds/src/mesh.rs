@@ -11,7 +11,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use api::NamespacedName;
-use api::istio::{Action, Hostname, MeshConfig, MutualTlsMode, Object};
+use api::istio::{Action, Hostname, MeshConfig, MutualTlsMode, Object, VirtualService};
 use api::selector::Labels;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
@@ -20,10 +20,11 @@ pub(crate) use protocol::Protocol;
 pub(crate) use service::{Discovery, Endpoint, Port, Service, Services, Target, Visibility};
 pub(crate) use workload::Workloads;
 
+use crate::node::{Role, Router};
 use crate::patch::EnvoyFilters;
 use crate::policy::{
-    Authentications, Authorizations, DestinationRules, LegacyPolicy, PeerAuthentications, Routes, ServiceRoles,
-    Sidecars, legacy_policies,
+    Authentications, Authorizations, DestinationRules, Gateways, LegacyPolicy, PeerAuthentications, Routes,
+    ServiceRoles, Sidecars, gateway_name, legacy_policies,
 };
 use crate::telemetry::Telemetries;
 use crate::{Code, Diagnostic, InboundClass, Node, ObjectRef, OutboundClass};
@@ -43,6 +44,7 @@ pub struct Mesh {
     pub(crate) authentications: Part<Authentications>,
     pub(crate) authorizations: Part<Authorizations>,
     pub(crate) destinations: Part<DestinationRules>,
+    pub(crate) gateways: Part<Gateways>,
     legacy_policies: Part<Vec<LegacyPolicy>>,
     pub(crate) patches: Part<EnvoyFilters>,
     pub(crate) peers: Part<PeerAuthentications>,
@@ -121,9 +123,13 @@ impl Mesh {
         let destinations = Part::new(old.map(|o| &o.destinations), kept, |_, found| {
             DestinationRules::new(&objects.destination_rules, &config, &services, found)
         });
+        let kept = alike_workloads && same(was, objects, |o| &o.gateways);
+        let gateways =
+            Part::new(old.map(|o| &o.gateways), kept, |_, found| Gateways::new(&objects.gateways, &workloads, found));
         let kept = alike_services && same(was, objects, |o| &o.virtual_services);
+        let kept = kept && old.is_some_and(|o| o.gateways.is(&gateways));
         let routes = Part::new(old.map(|o| &o.routes), kept, |_, found| {
-            Routes::new(&objects.virtual_services, &config, &services, found)
+            Routes::new(&objects.virtual_services, &config, &services, &gateways, found)
         });
         let kept = alike_workloads && same(was, objects, |o| &o.sidecars);
         let sidecars = Part::new(old.map(|o| &o.sidecars), kept, |_, found| {
@@ -141,6 +147,7 @@ impl Mesh {
             authentications,
             authorizations,
             destinations,
+            gateways,
             legacy_policies: legacy,
             patches,
             peers,
@@ -167,6 +174,7 @@ impl Mesh {
             &self.authentications.found,
             &self.authorizations.found,
             &self.destinations.found,
+            &self.gateways.found,
             &self.legacy_policies.found,
             &self.patches.found,
             &self.peers.found,
@@ -188,7 +196,7 @@ impl Mesh {
         &self.diagnostics
     }
 
-    /// The sidecar of a pod.
+    /// The proxy of a pod.
     pub fn node(&self, pod: &NamespacedName) -> Option<Node> {
         let workload = self.workloads.pod(&pod.namespace, &pod.name)?;
         Some(Node {
@@ -196,6 +204,7 @@ impl Mesh {
             namespace: pod.namespace.clone(),
             labels: workload.labels.clone(),
             locality: workload.locality.clone(),
+            role: if workload.router.is_some() { Role::Router } else { Role::Sidecar },
         })
     }
 
@@ -205,6 +214,13 @@ impl Mesh {
         let selected =
             selections.iter().flat_map(|(namespace, labels)| self.workloads.pods(namespace.as_deref(), labels));
         selected.filter_map(|name| self.node(name)).take(SAMPLE).collect()
+    }
+
+    /// The pods for which routes are through gateways, by their labels.
+    pub fn selected_by(&self, routes: &VirtualService, namespace: &str) -> Vec<Labels> {
+        let names = routes.gateways.iter().filter_map(|text| gateway_name(text, namespace));
+        let gateways = names.filter_map(|name| self.gateways.get(&name));
+        gateways.map(|gateway| gateway.spec.selector.clone()).collect()
     }
 
     /// The hosts of every service.
@@ -221,6 +237,7 @@ impl Mesh {
     pub fn inbound_class(&self, node: &Node) -> InboundClass {
         let pod = self.workloads.pod(&node.namespace, &node.name);
         InboundClass {
+            role: node.role,
             namespace: node.namespace.clone(),
             labels: node.labels.clone(),
             ports: pod.map(|pod| pod.ports.clone()).unwrap_or_default(),
@@ -242,15 +259,29 @@ impl Mesh {
     /// What decides about the calls of a node; nodes of one class share the result of [`crate::outbound`].
     pub fn outbound_class(&self, node: &Node) -> OutboundClass {
         let telemetries = self.telemetries.of(&node.namespace, &node.labels);
-        let asked = |(key, _): &(&String, &String)| self.label_keys.contains(*key);
+        let router = (node.role == Role::Router).then(|| self.router(node));
+        let asked = |(key, _): &(&String, &String)| router.is_some() || self.label_keys.contains(*key);
+        let sidecar = self.sidecars.of(&node.namespace, &node.labels).filter(|_| router.is_none());
         OutboundClass {
             namespace: node.namespace.clone(),
-            sidecar: self.sidecars.of(&node.namespace, &node.labels).map(|s| s.name()),
+            sidecar: sidecar.map(|s| s.name()),
             labels: node.labels.iter().filter(asked).map(|(k, v)| (k.clone(), v.clone())).collect::<Labels>(),
             locality: node.locality.clone(),
             patches: self.patches.of(&node.namespace, &node.labels),
             service: self.telemetries.service(&self.config, &telemetries, node),
             telemetries,
+            router,
+        }
+    }
+
+    fn router(&self, node: &Node) -> Router {
+        let pod = self.workloads.pod(&node.namespace, &node.name);
+        let said = pod.and_then(|pod| pod.router.as_ref());
+        let usual = || self.config.gateway_topology();
+        Router {
+            ports: pod.map(|pod| pod.ports.clone()).unwrap_or_default(),
+            unprivileged: said.is_some_and(|said| said.unprivileged),
+            topology: said.and_then(|said| said.topology.clone()).unwrap_or_else(usual),
         }
     }
 }
@@ -325,6 +356,7 @@ fn unknown_fields(objects: &Objects, found: &mut Vec<Diagnostic>) {
     of(&objects.cluster_rbac_configs, found);
     of(&objects.destination_rules, found);
     of(&objects.envoy_filters, found);
+    of(&objects.gateways, found);
     of(&objects.mesh_policies, found);
     of(&objects.peer_authentications, found);
     of(&objects.policies, found);

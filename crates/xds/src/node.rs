@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 
 use api::NamespacedName;
+use api::istio::GatewayTopology;
 use api::selector::Labels;
 
-/// A sidecar, by the properties of its pod.
+/// A proxy, by the properties of its pod.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Node {
     /// The pod's name.
@@ -16,6 +17,37 @@ pub struct Node {
     pub labels: Labels,
     /// Where the pod runs.
     pub locality: Locality,
+    /// What the proxy is to the pod.
+    pub role: Role,
+}
+
+/// What a proxy is to its pod.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Role {
+    /// It carries the calls of the pod's other containers.
+    #[default]
+    Sidecar,
+    /// It is what the pod is for: a gateway, which listens where Gateway objects say.
+    Router,
+}
+
+impl Role {
+    /// The role of the type in a node's id, `sidecar` or `router`.
+    pub fn of_type(text: &str) -> Option<Role> {
+        match text {
+            "sidecar" => Some(Role::Sidecar),
+            "router" => Some(Role::Router),
+            _ => None,
+        }
+    }
+
+    /// As a node's id has it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Role::Sidecar => "sidecar",
+            Role::Router => "router",
+        }
+    }
 }
 
 /// A place: parts that are not known are empty.
@@ -57,7 +89,7 @@ pub struct OutboundClass {
     pub(crate) namespace: String,
     /// The Sidecar object that holds for it.
     pub(crate) sidecar: Option<NamespacedName>,
-    /// Only the labels that some object asks for.
+    /// Of a gateway all labels, of a sidecar only those that some object asks for.
     pub(crate) labels: Labels,
     pub(crate) locality: Locality,
     /// The EnvoyFilters that hold for it, in order.
@@ -66,11 +98,38 @@ pub struct OutboundClass {
     pub(crate) telemetries: Vec<NamespacedName>,
     /// What its traces call it, where calls are traced.
     pub(crate) service: String,
+    /// What else decides, if it is a gateway's.
+    pub(crate) router: Option<Router>,
+}
+
+/// What of a gateway's pod decides where it listens, and how.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct Router {
+    /// The numbers of the pod's ports with a name.
+    pub(crate) ports: BTreeMap<String, u16>,
+    /// Whether it may not listen on ports below 1024.
+    pub(crate) unprivileged: bool,
+    /// What stands before it.
+    pub(crate) topology: GatewayTopology,
+}
+
+impl OutboundClass {
+    /// A node of the class, as far as it decides.
+    pub(crate) fn node(&self) -> Node {
+        Node {
+            name: String::new(),
+            namespace: self.namespace.clone(),
+            labels: self.labels.clone(),
+            locality: self.locality.clone(),
+            role: if self.router.is_some() { Role::Router } else { Role::Sidecar },
+        }
+    }
 }
 
 /// Everything about a node that decides who may call it and how. Made by [`crate::Mesh::inbound_class`].
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct InboundClass {
+    pub(crate) role: Role,
     pub(crate) namespace: String,
     pub(crate) labels: Labels,
     /// The numbers of the pod's ports with a name.

@@ -12,7 +12,7 @@ mod prepare;
 mod route;
 mod sequence;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use api::NamespacedName;
@@ -69,11 +69,37 @@ enum Speaks {
     Bytes,
 }
 
-/// Which calls are patched.
+/// Which calls are patched: those to a workload, those from it, or those through a gateway.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Direction {
     Inbound,
     Outbound,
+    Gateway,
+}
+
+/// The servers of a gateway that are behind a listener, or a table of routes.
+#[derive(Debug, Default)]
+pub(crate) struct Served {
+    ports: BTreeSet<u16>,
+    names: BTreeSet<String>,
+    gateways: BTreeSet<NamespacedName>,
+}
+
+impl Served {
+    /// Adds a server with the number and the name of its port.
+    pub(crate) fn add(&mut self, port: u16, name: &str, gateway: &NamespacedName) {
+        self.ports.insert(port);
+        self.names.insert(name.to_owned());
+        self.gateways.insert(gateway.clone());
+    }
+}
+
+/// What is patched.
+struct Target<'a> {
+    direction: Direction,
+    /// The servers of a gateway, by the names of listeners and tables.
+    served: &'a BTreeMap<String, Served>,
+    resources: &'a mut Resources,
 }
 
 impl Patch {
@@ -83,12 +109,13 @@ impl Patch {
             (PatchContext::Any, _)
                 | (PatchContext::SidecarInbound, Direction::Inbound)
                 | (PatchContext::SidecarOutbound, Direction::Outbound)
+                | (PatchContext::Gateway, Direction::Gateway)
         )
     }
 
     /// Whether it adds something of its own, which must be done once though it be for both directions.
     fn adds(&self, direction: Direction) -> bool {
-        let once = self.place.context != PatchContext::Any || direction == Direction::Outbound;
+        let once = self.place.context != PatchContext::Any || direction != Direction::Inbound;
         self.operation == Operation::Add && once
     }
 }
@@ -135,10 +162,16 @@ impl EnvoyFilters {
     }
 
     /// Applies those with some names to what was built for one direction.
-    pub(crate) fn apply(&self, names: &[NamespacedName], direction: Direction, resources: &mut Resources) {
+    pub(crate) fn apply(
+        &self,
+        names: &[NamespacedName],
+        direction: Direction,
+        served: &BTreeMap<String, Served>,
+        resources: &mut Resources,
+    ) {
         for filter in self.named(names) {
             for patch in filter.patches.iter().filter(|patch| patch.is_for(direction)) {
-                let outcome = one(patch, direction, resources);
+                let outcome = one(patch, &mut Target { direction, served, resources });
                 let found = |(severity, code, message): Finding| Diagnostic {
                     object: filter.object.clone(),
                     field: patch.field.clone(),
@@ -155,17 +188,15 @@ impl EnvoyFilters {
 /// What is wrong with a patch where it was applied.
 type Finding = (Severity, Code, String);
 
-fn one(patch: &Patch, direction: Direction, resources: &mut Resources) -> Vec<Finding> {
+fn one(patch: &Patch, target: &mut Target<'_>) -> Vec<Finding> {
     let result = match patch.what {
         ApplyTo::Listener
         | ApplyTo::FilterChain
         | ApplyTo::NetworkFilter
         | ApplyTo::HttpFilter
-        | ApplyTo::ListenerFilter => listener::apply(patch, direction, resources),
-        ApplyTo::RouteConfiguration | ApplyTo::VirtualHost | ApplyTo::HttpRoute => {
-            route::apply(patch, direction, resources)
-        }
-        ApplyTo::Cluster => cluster::apply(patch, direction, resources),
+        | ApplyTo::ListenerFilter => listener::apply(patch, target),
+        ApplyTo::RouteConfiguration | ApplyTo::VirtualHost | ApplyTo::HttpRoute => route::apply(patch, target),
+        ApplyTo::Cluster => cluster::apply(patch, target),
         // Reported when it was read.
         ApplyTo::Invalid | ApplyTo::ExtensionConfig | ApplyTo::Bootstrap => Ok(Vec::new()),
     };

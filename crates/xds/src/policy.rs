@@ -3,6 +3,8 @@
 mod authentication;
 mod authorization;
 mod destination;
+mod gateway;
+mod host_index;
 mod legacy;
 mod peer;
 mod roles;
@@ -12,6 +14,7 @@ mod sidecar;
 pub(crate) use authentication::{Authentication, Authentications};
 pub(crate) use authorization::{Authorization, Authorizations};
 pub(crate) use destination::{DestinationRules, Effective, Merged};
+pub(crate) use gateway::{Gateways, ServerHost, gateway_name};
 pub(crate) use legacy::{LegacyPolicy, legacy_policies};
 pub(crate) use peer::PeerAuthentications;
 pub(crate) use roles::{Granted, Role, ServiceRoles};

@@ -6,15 +6,18 @@
 
 mod action;
 mod fault;
+mod gateway;
 pub(crate) mod headers;
 mod matches;
 pub(crate) mod retry;
 mod virtual_host;
 
+pub(crate) use gateway::of_servers;
 pub(crate) use virtual_host::by_host;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use api::NamespacedName;
 use api::istio::{ClusterName, Hostname, HttpMatch, MeshConfig, OutboundTrafficMode};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
@@ -38,6 +41,8 @@ const LARGEST_BODY: u32 = 1 << 20;
 /// Where requests go that are sent to one port.
 pub(crate) struct Routes<'a> {
     destinations: Destinations<'a>,
+    /// The gateway that takes them; none is a sidecar.
+    gateway: Option<&'a NamespacedName>,
     port: u16,
 }
 
@@ -68,7 +73,7 @@ pub(crate) fn outbound(
     }
     let mut tables = BTreeMap::new();
     for (port, services) in ports {
-        let routes = Routes { destinations, port };
+        let routes = Routes { destinations, gateway: None, port };
         if services.iter().any(|s| s.declared) && is_wanted(&of_port(port)) {
             let of_hosts = |found: &mut Resources| routes.hosts(&services, &unknown, found);
             tables.insert(of_port(port), routes.table(of_port(port), of_hosts));
@@ -132,7 +137,9 @@ impl Routes<'_> {
     fn written(&self, route: &policy::Route, resources: &mut Resources) -> Vec<Route> {
         let mut routes = Vec::new();
         for http in &route.http {
-            let usable = |m: &&HttpMatch| route.is_for(self.destinations.class, self.port, &policy::Caller::from(*m));
+            let usable = |m: &&HttpMatch| {
+                route.is_for(self.destinations.class, self.gateway, self.port, &policy::Caller::from(*m))
+            };
             let conditions: Vec<&HttpMatch> = http.route.matches.iter().filter(usable).collect();
             if conditions.is_empty() && !http.route.matches.is_empty() {
                 continue;

@@ -67,6 +67,16 @@ impl<'m> Scope<'m> {
         hosts
     }
 
+    /// The services of some hosts, as far as a gateway sees them: Sidecars say nothing to gateways.
+    pub(crate) fn of_router(mesh: &'m Mesh, class: &OutboundClass, hosts: &BTreeSet<Hostname>) -> Scope<'m> {
+        let group = |host: &Hostname| {
+            let services = mesh.services.of_host(host);
+            Some((&services.first()?.host, group(class, services, |_| Some(None))?))
+        };
+        let groups = hosts.iter().filter_map(group).collect();
+        Scope { groups, unknown: mesh.config.outbound_traffic_policy.mode }
+    }
+
     /// The same of only some hosts, and those to which their routes lead.
     pub(crate) fn of_hosts(mesh: &'m Mesh, class: &OutboundClass, hosts: &BTreeSet<Hostname>) -> Scope<'m> {
         let imports = Imports::of_class(mesh, class);
@@ -196,7 +206,7 @@ fn destinations(mesh: &Mesh, class: &OutboundClass, host: &Hostname) -> Vec<Host
 }
 
 /// Where a route leads.
-fn routed(route: &Route) -> impl Iterator<Item = Hostname> {
+pub(crate) fn routed(route: &Route) -> impl Iterator<Item = Hostname> {
     let tcp = route.spec.tcp.iter().flat_map(|r| &r.route);
     let tls = route.spec.tls.iter().flat_map(|r| &r.route);
     let connections = tcp.chain(tls).map(|d| (&d.destination, &route.object));

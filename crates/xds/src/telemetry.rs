@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use api::NamespacedName;
 use api::istio::telemetry::{AccessLogging, SideSelector, Tracing, WorkloadMode};
-use api::istio::{MeshConfig, Object, Telemetry};
+use api::istio::{Hostname, MeshConfig, Object, Telemetry};
 use api::selector::Labels;
 use envoy::envoy::config::accesslog::v3::AccessLog;
 use envoy::envoy::config::listener::v3::{Filter, filter::ConfigType};
@@ -17,7 +17,7 @@ use prost::Message;
 use crate::mesh::Workloads;
 use crate::patch::{Direction, with_manager};
 use crate::policy::{by_age, check_selector, is_for_others};
-use crate::{Code, Diagnostic, Node, ObjectRef, OutboundClass, Resources, access_log, wire};
+use crate::{Code, Diagnostic, Node, ObjectRef, OutboundClass, Resources, access_log, provider, wire};
 
 const TCP_PROXY: &str = "envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy";
 /// The provider that is always there: lines on the standard output.
@@ -106,6 +106,12 @@ impl Telemetries {
         (current != file()).then_some(current)
     }
 
+    /// The host of the service that is told of calls, if they are traced.
+    pub(crate) fn collector(&self, mesh: &MeshConfig, names: &[NamespacedName]) -> Option<Hostname> {
+        let tracing: Vec<&Tracing> = self.named(names).flat_map(|object| &object.spec.tracing).collect();
+        trace::chosen(mesh, &tracing).map(|collector| Hostname::new(provider::host(&collector.service)))
+    }
+
     /// Applies those of a class to what was built for one direction.
     pub(crate) fn apply(
         &self,
@@ -148,7 +154,7 @@ fn labels(object: &Object<Telemetry>) -> &Labels {
 fn is_meant(side: Option<SideSelector>, direction: Direction) -> bool {
     match side.unwrap_or_default().mode {
         WorkloadMode::ClientAndServer => true,
-        WorkloadMode::Client => direction == Direction::Outbound,
+        WorkloadMode::Client => direction != Direction::Inbound,
         WorkloadMode::Server => direction == Direction::Inbound,
     }
 }

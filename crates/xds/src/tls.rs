@@ -1,7 +1,7 @@
 //! TLS contexts.
 
-use api::istio::{ClientTls, ClientTlsMode, ClusterName, MeshConfig};
-use envoy::envoy::config::core::v3::TransportSocket;
+use api::istio::{ClientTls, ClientTlsMode, ClusterName, MeshConfig, ServerTls, ServerTlsMode, TlsVersion};
+use envoy::envoy::config::core::v3::{DataSource, TransportSocket, data_source::Specifier};
 use envoy::envoy::extensions::transport_sockets::tls::v3::common_tls_context::{
     CombinedCertificateValidationContext, ValidationContextType,
 };
@@ -52,8 +52,6 @@ const CIPHERS: [&str; 6] = [
 /// The server's side of mutual TLS: a client must have an identity of the mesh's trust domains.
 pub(crate) fn downstream(mesh: &MeshConfig, requests: bool, resources: &mut Resources) -> TransportSocket {
     let accepted = if requests { HTTP_SERVER_ALPN } else { SERVER_ALPN };
-    let prefix = |domain| san(MatchPattern::Prefix(format!("spiffe://{domain}/")));
-    let domains = [&mesh.trust_domain].into_iter().chain(&mesh.trust_domain_aliases);
     let context = DownstreamTlsContext {
         common_tls_context: Some(CommonTlsContext {
             tls_params: Some(TlsParameters {
@@ -64,7 +62,7 @@ pub(crate) fn downstream(mesh: &MeshConfig, requests: bool, resources: &mut Reso
             }),
             tls_certificate_sds_secret_configs: vec![secret(WORKLOAD, resources)],
             alpn_protocols: accepted.iter().map(|name| (*name).to_owned()).collect(),
-            validation_context_type: Some(validation(domains.map(prefix).collect(), secret(AUTHORITY, resources))),
+            validation_context_type: Some(validation(of_the_mesh(mesh), secret(AUTHORITY, resources))),
             ..CommonTlsContext::default()
         }),
         require_client_certificate: Some(true),
@@ -72,6 +70,102 @@ pub(crate) fn downstream(mesh: &MeshConfig, requests: bool, resources: &mut Reso
     };
     let config = wire::any("envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext", &context);
     wire::transport_socket("envoy.transport_sockets.tls", config)
+}
+
+/// The server's side of TLS at a gateway, for requests or for bytes, as its Gateway describes it; or why that cannot be.
+/// What is trusted of clients' certificates is what this server names, and nothing else.
+pub(crate) fn terminate(
+    mesh: &MeshConfig,
+    tls: &ServerTls,
+    requests: bool,
+    resources: &mut Resources,
+) -> Result<TransportSocket, String> {
+    // A client that is offered HTTP/2 speaks it, and nobody knows whether the server behind mere bytes does, too.
+    let accepted: &[&str] = if requests { HTTP_SERVER_ALPN } else { &[] };
+    let own = tls.mode == ServerTlsMode::IstioMutual;
+    let certificates = if own { vec![WORKLOAD.to_owned()] } else { certificates_of(tls)? };
+    let asks = own || matches!(tls.mode, ServerTlsMode::Mutual | ServerTlsMode::OptionalMutual);
+    let authority = if own { AUTHORITY.to_owned() } else { authority_of(tls) };
+    if asks && authority.is_empty() {
+        return Err(
+            "names no authorities for clients' certificates: it needs caCertificates or credentialName".to_owned()
+        );
+    }
+    let mut names: Vec<_> = tls.subject_alt_names.iter().map(|name| of_any_type(name)).collect();
+    if own && names.is_empty() {
+        names.extend(of_the_mesh(mesh));
+    }
+    let context = DownstreamTlsContext {
+        common_tls_context: Some(CommonTlsContext {
+            tls_params: Some(parameters(tls)),
+            tls_certificate_sds_secret_configs: certificates.iter().map(|name| secret(name, resources)).collect(),
+            alpn_protocols: accepted.iter().map(|name| (*name).to_owned()).collect(),
+            validation_context_type: asks.then(|| {
+                let context = CertificateValidationContext {
+                    match_typed_subject_alt_names: names,
+                    verify_certificate_spki: tls.verify_certificate_spki.clone(),
+                    verify_certificate_hash: tls.verify_certificate_hash.clone(),
+                    crl: file(&tls.ca_crl),
+                    ..CertificateValidationContext::default()
+                };
+                combined(context, secret(&authority, resources))
+            }),
+            ..CommonTlsContext::default()
+        }),
+        require_client_certificate: Some(asks && tls.mode != ServerTlsMode::OptionalMutual),
+        ..DownstreamTlsContext::default()
+    };
+    let config = wire::any("envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext", &context);
+    Ok(wire::transport_socket("envoy.transport_sockets.tls", config))
+}
+
+/// The secrets of a server's certificates.
+fn certificates_of(tls: &ServerTls) -> Result<Vec<String>, String> {
+    let named = tls.credential_names.iter().chain(Some(&tls.credential_name).filter(|name| !name.is_empty()));
+    let named: Vec<String> = named.map(|name| format!("kubernetes://{name}")).collect();
+    if !named.is_empty() {
+        return Ok(named);
+    }
+    let own = [(&tls.server_certificate, &tls.private_key)];
+    let several = tls.tls_certificates.iter().map(|c| (&c.server_certificate, &c.private_key));
+    let files: Vec<_> = if tls.tls_certificates.is_empty() { own.to_vec() } else { several.collect() };
+    if files.iter().any(|(chain, key)| chain.is_empty() || key.is_empty()) {
+        return Err("has no certificate: it needs serverCertificate with privateKey, or credentialName".to_owned());
+    }
+    Ok(files.into_iter().map(|(chain, key)| in_files(chain, key)).collect())
+}
+
+/// The secret of the authorities for clients' certificates; empty if there is none.
+fn authority_of(tls: &ServerTls) -> String {
+    let of_secret = |name: &str| format!("kubernetes://{name}-cacert");
+    match (tls.ca_cert_credential_name.as_str(), tls.ca_certificates.as_str(), tls.credential_name.as_str()) {
+        ("", "", "") => tls.credential_names.first().map(|name| of_secret(name)).unwrap_or_default(),
+        ("", "", name) | (name, _, _) if !name.is_empty() => of_secret(name),
+        (_, "/etc/certs/root-cert.pem", _) => AUTHORITY.to_owned(),
+        (_, file, _) => format!("file-root:{file}"),
+    }
+}
+
+fn parameters(tls: &ServerTls) -> TlsParameters {
+    let version = |version, usual: TlsProtocol| match version {
+        TlsVersion::Auto => usual,
+        TlsVersion::V1_0 => TlsProtocol::TlSv10,
+        TlsVersion::V1_1 => TlsProtocol::TlSv11,
+        TlsVersion::V1_2 => TlsProtocol::TlSv12,
+        TlsVersion::V1_3 => TlsProtocol::TlSv13,
+    };
+    let usual = CIPHERS.map(str::to_owned).to_vec();
+    TlsParameters {
+        tls_minimum_protocol_version: version(tls.min_protocol_version, TlsProtocol::TlSv12).into(),
+        tls_maximum_protocol_version: version(tls.max_protocol_version, TlsProtocol::TlSv13).into(),
+        cipher_suites: if tls.cipher_suites.is_empty() { usual } else { tls.cipher_suites.clone() },
+        ..TlsParameters::default()
+    }
+}
+
+fn file(path: &str) -> Option<DataSource> {
+    let specifier = Some(Specifier::Filename(path.to_owned()));
+    (!path.is_empty()).then(|| DataSource { specifier, ..DataSource::default() })
 }
 
 /// The client's side of mutual TLS with the workload's own certificate. A server must have one of `names`; none are
@@ -100,7 +194,9 @@ pub(crate) fn mutual(
 /// The client's side of TLS as a destination rule describes it in modes SIMPLE and MUTUAL.
 pub(crate) fn originate(tls: &ClientTls, resources: &mut Resources) -> TransportSocket {
     let certificates = match (tls.mode, tls.credential_name.as_str()) {
-        (Some(ClientTlsMode::Mutual), "") => vec![secret(&certificate(tls), resources)],
+        (Some(ClientTlsMode::Mutual), "") => {
+            vec![secret(&in_files(&tls.client_certificate, &tls.private_key), resources)]
+        }
         (Some(ClientTlsMode::Mutual), name) => vec![secret(&format!("kubernetes://{name}"), resources)],
         _ => Vec::new(),
     };
@@ -131,8 +227,8 @@ fn server_name(name: String) -> String {
 
 /// The secret of a certificate in files. The path of old versions of Istio stands for the workload's certificate, whether
 /// or not there is a file.
-fn certificate(tls: &ClientTls) -> String {
-    match (tls.client_certificate.as_str(), tls.private_key.as_str()) {
+fn in_files(chain: &str, key: &str) -> String {
+    match (chain, key) {
         ("/etc/certs/cert-chain.pem", "/etc/certs/key.pem") => WORKLOAD.to_owned(),
         (chain, key) => format!("file-cert:{chain}~{key}"),
     }
@@ -161,14 +257,23 @@ fn secret(name: &str, resources: &mut Resources) -> SdsSecretConfig {
 }
 
 fn validation(sans: Vec<SubjectAltNameMatcher>, authority: SdsSecretConfig) -> ValidationContextType {
+    let names =
+        CertificateValidationContext { match_typed_subject_alt_names: sans, ..CertificateValidationContext::default() };
+    combined(names, authority)
+}
+
+fn combined(own: CertificateValidationContext, authority: SdsSecretConfig) -> ValidationContextType {
     ValidationContextType::CombinedValidationContext(CombinedCertificateValidationContext {
-        default_validation_context: Some(CertificateValidationContext {
-            match_typed_subject_alt_names: sans,
-            ..CertificateValidationContext::default()
-        }),
+        default_validation_context: Some(own),
         validation_context_sds_secret_config: Some(authority),
         ..CombinedCertificateValidationContext::default()
     })
+}
+
+/// The identities of the mesh's trust domains.
+fn of_the_mesh(mesh: &MeshConfig) -> Vec<SubjectAltNameMatcher> {
+    let domains = [&mesh.trust_domain].into_iter().chain(&mesh.trust_domain_aliases);
+    domains.map(|domain| san(MatchPattern::Prefix(format!("spiffe://{domain}/")))).collect()
 }
 
 fn san(pattern: MatchPattern) -> SubjectAltNameMatcher {

@@ -184,6 +184,7 @@ impl Builder {
         self.accounts.clear();
         for proxy in self.plane.0.proxies.all() {
             let Some(node) = self.world.mesh.node(&proxy.pod) else { continue };
+            let node = Node { role: proxy.role, ..node };
             let (outbound, inbound) = self.tell(&proxy, &node, since);
             callers.insert(outbound);
             called.insert(inbound);

@@ -75,7 +75,8 @@ fn clients(plane: &ControlPlane) -> Value {
 
 fn synchronization(proxy: &Proxy) -> Value {
     let dialogues = proxy.dialogues();
-    let mut status = json!({ "proxy": short_name(proxy), "proxy_type": "sidecar", "proxy_version": proxy.program });
+    let mut status =
+        json!({ "proxy": short_name(proxy), "proxy_type": proxy.role.as_str(), "proxy_version": proxy.program });
     let names = [
         (TypeUrl::Cluster, "cluster"),
         (TypeUrl::Listener, "listener"),

@@ -32,13 +32,14 @@ const fn old(group: &'static str, name: &'static str, plural: &'static str) -> K
     Kind { version: "v1alpha1", ..kind(group, name, plural) }
 }
 
-pub(super) const KINDS: [Kind; 16] = [
+pub(super) const KINDS: [Kind; 17] = [
     kind(SECURITY, "AuthorizationPolicy", "authorizationpolicies"),
     kind(SECURITY, "PeerAuthentication", "peerauthentications"),
     kind(SECURITY, "RequestAuthentication", "requestauthentications"),
     kind("telemetry.istio.io", "Telemetry", "telemetries"),
     kind(NETWORKING, "DestinationRule", "destinationrules"),
     Kind { version: "v1alpha3", ..kind(NETWORKING, "EnvoyFilter", "envoyfilters") },
+    kind(NETWORKING, "Gateway", "gateways"),
     kind(NETWORKING, "ServiceEntry", "serviceentries"),
     kind(NETWORKING, "Sidecar", "sidecars"),
     kind(NETWORKING, "VirtualService", "virtualservices"),

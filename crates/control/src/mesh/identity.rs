@@ -11,6 +11,7 @@ use kube::ResourceExt;
 use pki::SpiffeId;
 use tokio::time::{Instant, timeout_at};
 use tonic::Status;
+use xds::Role;
 
 use super::ControlPlane;
 use super::proxies::{Connected, Proxy};
@@ -24,16 +25,17 @@ pub(super) async fn admit<'a>(
     peer: &SpiffeId,
     node: &core::Node,
 ) -> Result<Connected<'a>, Status> {
-    let name = pod_of(&node.id).map_err(Status::invalid_argument)?;
+    let identity = Identity::parse(&node.id).map_err(Status::invalid_argument)?;
+    let name = &identity.pod;
     let latest = Instant::now() + PATIENCE;
     let mut changed = plane.0.changed.hear();
     let mut built = plane.0.built.subscribe();
     loop {
-        let pod = plane.0.pods.get(&name).filter(|_| *built.borrow_and_update());
+        let pod = plane.0.pods.get(name).filter(|_| *built.borrow_and_update());
         if let Some(pod) = pod {
             check(&pod, peer, plane.world().mesh.config()).map_err(Status::permission_denied)?;
             let uid = pod.uid().unwrap_or_default();
-            let proxy = Proxy::new(node.id.clone(), name, uid, program(node));
+            let proxy = Proxy::new(node.id.clone(), identity, uid, program(node));
             return Ok(plane.0.proxies.join(proxy));
         }
         let news = async {
@@ -50,17 +52,23 @@ pub(super) async fn admit<'a>(
     }
 }
 
-/// The pod of a node's id, `sidecar~IP~POD.NAMESPACE~DOMAIN`.
-fn pod_of(id: &str) -> Result<NamespacedName, String> {
-    let wrong = || format!("the node id {id:?} is not sidecar~IP~POD.NAMESPACE~DOMAIN");
-    match id.split('~').collect::<Vec<_>>().as_slice() {
-        ["sidecar", _, pod, _] => {
-            // A pod's name may have dots, a namespace's has none.
-            let (name, namespace) = pod.rsplit_once('.').ok_or_else(wrong)?;
-            Ok(NamespacedName::new(namespace, name))
-        }
-        [kind, _, _, _] => Err(format!("a proxy of type {kind:?} is not served; sidecars are")),
-        _ => Err(wrong()),
+/// Who a proxy says it is.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Identity {
+    pub(super) role: Role,
+    pub(super) pod: NamespacedName,
+}
+
+impl Identity {
+    /// Reads a node's id, `sidecar~IP~POD.NAMESPACE~DOMAIN` or `router~…`.
+    fn parse(id: &str) -> Result<Identity, String> {
+        let wrong = || format!("the node id {id:?} is not sidecar~IP~POD.NAMESPACE~DOMAIN, or router~…");
+        let [kind, _, pod, _] = id.split('~').collect::<Vec<_>>()[..] else { return Err(wrong()) };
+        let served = || format!("a proxy of type {kind:?} is not served; sidecars and routers are");
+        let role = Role::of_type(kind).ok_or_else(served)?;
+        // A pod's name may have dots, a namespace's has none.
+        let (name, namespace) = pod.rsplit_once('.').ok_or_else(wrong)?;
+        Ok(Identity { role, pod: NamespacedName::new(namespace, name) })
     }
 }
 
@@ -99,10 +107,14 @@ mod tests {
 
     #[test]
     fn a_node_id_names_its_pod() {
-        let pod = pod_of("sidecar~10.33.1.2~sleep-5.x.foo~foo.svc.cluster.local").unwrap();
-        assert_eq!(pod, NamespacedName::new("foo", "sleep-5.x"));
-        for id in ["", "sidecar~1~2", "router~10.0.0.1~gw.ns~ns.svc", "sidecar~10.0.0.1~pod~ns.svc"] {
-            assert!(pod_of(id).is_err(), "{id}");
+        let of = |id: &str| Identity::parse(id);
+        let pod = NamespacedName::new("foo", "sleep-5.x");
+        let sidecar = Identity { role: Role::Sidecar, pod: pod.clone() };
+        assert_eq!(of("sidecar~10.33.1.2~sleep-5.x.foo~foo.svc.cluster.local"), Ok(sidecar));
+        let router = Identity { role: Role::Router, pod };
+        assert_eq!(of("router~10.33.1.2~sleep-5.x.foo~foo.svc.cluster.local"), Ok(router));
+        for id in ["", "sidecar~1~2", "waypoint~10.0.0.1~gw.ns~ns.svc", "sidecar~10.0.0.1~pod~ns.svc"] {
+            assert!(of(id).is_err(), "{id}");
         }
     }
 

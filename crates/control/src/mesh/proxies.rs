@@ -12,7 +12,10 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use xds::Role;
+
 use super::Signal;
+use super::identity::Identity;
 
 /// Every stream that is open. A proxy that has just come back may have two for a moment.
 #[derive(Default)]
@@ -29,8 +32,10 @@ struct Open {
 
 /// One proxy, on one stream.
 pub(super) struct Proxy {
-    /// As it calls itself: `sidecar~IP~POD.NAMESPACE~DOMAIN`.
+    /// As it calls itself: `sidecar~IP~POD.NAMESPACE~DOMAIN`, or `router~…`.
     pub(super) id: String,
+    /// What it says it is to its pod.
+    pub(super) role: Role,
     pub(super) pod: NamespacedName,
     /// The pod's; a pod made again under the same name is another.
     pub(super) uid: String,
@@ -106,9 +111,11 @@ impl Drop for Connected<'_> {
 }
 
 impl Proxy {
-    pub(super) fn new(id: String, pod: NamespacedName, uid: String, program: String) -> Proxy {
+    pub(super) fn new(id: String, identity: Identity, uid: String, program: String) -> Proxy {
+        let Identity { role, pod } = identity;
         Proxy {
             id,
+            role,
             pod,
             uid,
             program,

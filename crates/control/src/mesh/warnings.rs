@@ -7,7 +7,7 @@ use api::istio::{Hostname, WorkloadSelector};
 use api::selector::Labels;
 use api::{GroupResource, NamespacedName};
 use apiserver::{Admission, Operation, Phase, Review};
-use xds::{Diagnostic, Mesh, Node, Objects, Severity};
+use xds::{Diagnostic, Mesh, Node, Objects, Role, Severity};
 
 use super::ControlPlane;
 use super::declared::KINDS;
@@ -57,7 +57,10 @@ fn found(plane: &ControlPlane, review: &Review<'_>) -> Vec<String> {
         object == (kind.name, review.namespace, review.name) && d.severity != Severity::Info
     };
     let workloads = mesh.sample(&selections(&mesh, &own));
-    let calling = workloads.iter().flat_map(|node| xds::inbound(&mesh, node).diagnostics);
+    let calling = workloads.iter().flat_map(|node| match node.role {
+        Role::Sidecar => xds::inbound(&mesh, node).diagnostics,
+        Role::Router => xds::outbound(&mesh, &mesh.outbound_class(node)).diagnostics,
+    });
     let calling: BTreeSet<Diagnostic> = calling.collect();
     let declared = mesh.diagnostics().union(&called.diagnostics);
     let all: BTreeSet<&Diagnostic> = declared.chain(&calling).filter(about).collect();
@@ -73,7 +76,11 @@ fn selections(mesh: &Mesh, own: &Objects) -> Vec<(Option<String>, Labels)> {
     let telemetries = own.telemetries.iter().map(|o| (&o.metadata, labels(&o.spec.selector)));
     let all = policies.chain(tokens).chain(filters).chain(telemetries);
     let scope = |namespace: &String| (*namespace != mesh.config().root_namespace).then(|| namespace.clone());
-    all.map(|(metadata, labels)| (scope(&metadata.namespace), labels)).collect()
+    // Gateways select pods wherever these are.
+    let gateways = own.gateways.iter().map(|o| o.spec.selector.clone());
+    let routes = own.virtual_services.iter().flat_map(|o| mesh.selected_by(&o.spec, &o.metadata.namespace));
+    let anywhere = gateways.chain(routes).map(|labels| (None, labels));
+    all.map(|(metadata, labels)| (scope(&metadata.namespace), labels)).chain(anywhere).collect()
 }
 
 /// The hosts that an object says something about.

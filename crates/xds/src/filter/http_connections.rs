@@ -1,6 +1,6 @@
 //! The filter that takes requests off connections.
 
-use api::istio::{MeshConfig, Normalization};
+use api::istio::{ForwardClientCert, GatewayTopology, MeshConfig, Normalization};
 use envoy::envoy::config::core::v3::{DataSource, SubstitutionFormatString, data_source, substitution_format_string};
 use envoy::envoy::config::listener::v3::Filter;
 use envoy::envoy::config::route::v3::RouteConfiguration;
@@ -55,7 +55,43 @@ pub(crate) fn inbound(
     })
 }
 
-/// What both directions have in common.
+/// Requests through a gateway, by the routes of a table. What a client says of itself is not believed.
+pub(crate) fn at_gateway(
+    mesh: &MeshConfig,
+    stat_prefix: &str,
+    table: &str,
+    topology: &GatewayTopology,
+    mut filters: Vec<HttpFilter>,
+) -> Filter {
+    let routes = RouteSpecifier::Rds(Rds { config_source: Some(wire::ads()), route_config_name: table.to_owned() });
+    let forward = match topology.forward_client_cert_details {
+        ForwardClientCert::Undefined | ForwardClientCert::SanitizeSet => ForwardClientCertDetails::SanitizeSet,
+        ForwardClientCert::Sanitize => ForwardClientCertDetails::Sanitize,
+        ForwardClientCert::ForwardOnly => ForwardClientCertDetails::ForwardOnly,
+        ForwardClientCert::AppendForward => ForwardClientCertDetails::AppendForward,
+        ForwardClientCert::AlwaysForwardOnly => ForwardClientCertDetails::AlwaysForwardOnly,
+    };
+    let told = matches!(forward, ForwardClientCertDetails::SanitizeSet | ForwardClientCertDetails::AppendForward);
+    filters.push(fault());
+    filters.push(cors());
+    filter(&HttpConnectionManager {
+        http_filters: ending(filters),
+        server_name: SERVER.to_owned(),
+        use_remote_address: Some(true),
+        xff_num_trusted_hops: topology.num_trusted_proxies,
+        forward_client_cert_details: forward.into(),
+        set_current_client_cert_details: told.then(|| SetCurrentClientCertDetails {
+            subject: Some(true),
+            cert: true,
+            dns: true,
+            uri: true,
+            ..SetCurrentClientCertDetails::default()
+        }),
+        ..manager(mesh, stat_prefix, routes)
+    })
+}
+
+/// What all directions have in common.
 fn manager(mesh: &MeshConfig, stat_prefix: &str, routes: RouteSpecifier) -> HttpConnectionManager {
     let normalization = mesh.path_normalization.normalization;
     let escaped = match normalization {

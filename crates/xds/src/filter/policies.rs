@@ -1,8 +1,10 @@
 //! What holds for the calls that reach a workload.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 use api::istio::Hostname;
+use api::selector::Labels;
 use envoy::envoy::config::listener::v3::Filter;
 use envoy::envoy::extensions::filters::network::http_connection_manager::v3::HttpFilter;
 
@@ -12,22 +14,25 @@ use crate::mesh::{Mesh, Service};
 use crate::policy::{Authentication, Authorization};
 use crate::{Code, Node, OutboundClass, Resources};
 
-/// The services that a node's proxy asks about requests.
-pub(crate) fn asked(mesh: &Mesh, node: &Node) -> BTreeSet<Hostname> {
-    let policies = mesh.authorizations.of(&node.namespace, &node.labels);
+/// The services that the proxies of a workload ask about requests.
+pub(crate) fn asked(mesh: &Mesh, namespace: &str, labels: &Labels) -> BTreeSet<Hostname> {
+    let policies = mesh.authorizations.of(namespace, labels);
     let deciders = policies.filter_map(|policy| ext_authz::host(mesh, policy));
-    let authentications = mesh.authentications.of(&node.namespace, &node.labels);
+    let authentications = mesh.authentications.of(namespace, labels);
     deciders.chain(authentications.flat_map(|a| &a.rules).filter_map(jwt_authn::host)).collect()
 }
 
 /// The policies of a workload.
 pub(crate) struct WorkloadPolicies<'a> {
     mesh: &'a Mesh,
-    node: &'a Node,
+    /// The labels of its pods.
+    labels: &'a Labels,
+    /// The account that it runs as, if that is known.
+    account: &'a str,
     authorizations: Vec<&'a Authorization>,
     authentications: Vec<&'a Authentication>,
     /// Which services its proxy can call, to ask them.
-    class: OutboundClass,
+    class: Cow<'a, OutboundClass>,
     /// The oldest service that declares each of its ports.
     services: BTreeMap<u16, &'a Service>,
 }
@@ -35,13 +40,28 @@ pub(crate) struct WorkloadPolicies<'a> {
 impl<'a> WorkloadPolicies<'a> {
     /// The policies of a node's workload, whose ports are declared by `services`.
     pub(crate) fn of(mesh: &'a Mesh, node: &'a Node, services: BTreeMap<u16, &'a Service>) -> WorkloadPolicies<'a> {
+        let pod = mesh.workloads.pod(&node.namespace, &node.name);
         WorkloadPolicies {
             mesh,
-            node,
+            labels: &node.labels,
+            account: pod.map_or("", |pod| pod.service_account.as_str()),
             authorizations: mesh.authorizations.of(&node.namespace, &node.labels).collect(),
             authentications: mesh.authentications.of(&node.namespace, &node.labels).collect(),
-            class: mesh.outbound_class(node),
+            class: Cow::Owned(mesh.outbound_class(node)),
             services,
+        }
+    }
+
+    /// The policies of gateways of a class. They are no services, to which roles of old could be given.
+    pub(crate) fn of_router(mesh: &'a Mesh, class: &'a OutboundClass) -> WorkloadPolicies<'a> {
+        WorkloadPolicies {
+            mesh,
+            labels: &class.labels,
+            account: "",
+            authorizations: mesh.authorizations.of(&class.namespace, &class.labels).collect(),
+            authentications: mesh.authentications.of(&class.namespace, &class.labels).collect(),
+            class: Cow::Borrowed(class),
+            services: BTreeMap::new(),
         }
     }
 
@@ -79,14 +99,7 @@ impl<'a> WorkloadPolicies<'a> {
             resources.diagnostics.insert(granted.config.info("spec", Code::Conflict, message));
             return None;
         }
-        let pod = self.mesh.workloads.pod(&self.node.namespace, &self.node.name);
-        let called = Called {
-            host,
-            name,
-            namespace: &service.namespace,
-            labels: &self.node.labels,
-            account: pod.map_or("", |pod| pod.service_account.as_str()),
-        };
+        let called = Called { host, name, namespace: &service.namespace, labels: self.labels, account: self.account };
         let roles = rbac::legacy(&granted, &called, &self.mesh.config, layer);
         resources.diagnostics.extend(roles.found.iter().cloned());
         Some(roles)

@@ -8,7 +8,9 @@ use envoy::envoy::config::core::v3::TrafficDirection;
 use envoy::envoy::config::listener::v3::{FilterChain, FilterChainMatch};
 use ipnet::IpNet;
 
-use super::tcp_route::{Branch, Called};
+use super::branch::Branch;
+use super::claims::Claims;
+use super::tcp_route::Called;
 use super::{INBOUND_PORT, OUTBOUND_PORT};
 use crate::filter::http_connections;
 use crate::filter::tcp_proxy::Target;
@@ -179,8 +181,7 @@ struct Bind {
     chains: Vec<FilterChain>,
     /// Whether some service here is told from others by the host that requests name.
     requests_by_host: bool,
-    /// What the chains match: address ranges with server names, each with who was first.
-    taken: BTreeMap<(String, String, String, Vec<String>), ObjectRef>,
+    claims: Claims,
 }
 
 impl Bind {
@@ -189,7 +190,7 @@ impl Bind {
             if condition.prefix_ranges.is_empty() {
                 condition.prefix_ranges = place.within.iter().copied().map(wire::cidr).collect();
             }
-            let (free, first) = self.claim(condition, owner);
+            let (free, first) = self.claims.claim(condition, owner);
             if let Some(first) = first.filter(|first| first != owner) {
                 let message =
                     format!("{first} is older and has {}_{}: connections go there", place.address, place.port);
@@ -221,7 +222,7 @@ impl Bind {
                 ..super::spoken(protocols)
             };
             let owner = &port.service.object;
-            let (free, first) = self.claim(condition, owner);
+            let (free, first) = self.claims.claim(condition, owner);
             if let Some(first) = first.filter(|first| first != owner) {
                 let message = format!("{first} is older and has {listener}: requests go there");
                 resources.diagnostics.insert(owner.warning("spec.ports", Code::Conflict, message));
@@ -230,38 +231,5 @@ impl Bind {
                 self.chains.push(requests(&mesh.config, &listener, &table, condition, Some(&offered.join(","))));
             }
         }
-    }
-
-    /// What of a condition no earlier chain matches, since Envoy refuses a listener where two chains match the same, and
-    /// to whom the rest belongs.
-    fn claim(
-        &mut self,
-        condition: FilterChainMatch,
-        owner: &ObjectRef,
-    ) -> (Option<FilterChainMatch>, Option<ObjectRef>) {
-        let ranges: Vec<String> = match condition.prefix_ranges.as_slice() {
-            [] => vec![String::new()],
-            ranges => ranges.iter().map(|r| format!("{}/{:?}", r.address_prefix, r.prefix_len)).collect(),
-        };
-        let names = match condition.server_names.as_slice() {
-            [] => vec![String::new()],
-            names => names.to_vec(),
-        };
-        let (mut free, mut first) = (BTreeSet::new(), None);
-        for name in names {
-            let spoken = (&condition.transport_protocol, &condition.application_protocols);
-            let key = |range: &String| (range.clone(), name.clone(), spoken.0.clone(), spoken.1.clone());
-            let keys: Vec<_> = ranges.iter().map(key).collect();
-            match keys.iter().find_map(|key| self.taken.get(key)) {
-                Some(other) => first = first.or_else(|| Some(other.clone())),
-                None => {
-                    self.taken.extend(keys.into_iter().map(|key| (key, owner.clone())));
-                    free.insert(name);
-                }
-            }
-        }
-        let server_names = free.iter().filter(|name| !name.is_empty()).cloned().collect();
-        let condition = (!free.is_empty()).then_some(FilterChainMatch { server_names, ..condition });
-        (condition, first)
     }
 }

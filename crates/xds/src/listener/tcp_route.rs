@@ -1,20 +1,15 @@
 //! Where the connections to a port of a service go, by VirtualServices.
 
-use api::istio::{ClusterName, Hostname, RouteDestination};
+use api::istio::{ClusterName, Hostname};
 use envoy::envoy::config::listener::v3::FilterChainMatch;
 
+use super::branch::{Branch, Written, by_server_name};
 use crate::destination::Destinations;
 use crate::filter::tcp_proxy::Target;
 use crate::mesh::{Mesh, Protocol};
 use crate::policy::Route;
 use crate::scope::{GroupPort, Scope};
-use crate::{Code, ObjectRef, OutboundClass, Resources, wire};
-
-/// A condition on a connection to an address and port, with where it goes.
-pub(super) struct Branch {
-    pub(super) condition: FilterChainMatch,
-    pub(super) target: Target,
-}
+use crate::{OutboundClass, Resources};
 
 /// One port of a service, seen by a class of callers.
 pub(super) struct Called<'a> {
@@ -44,19 +39,25 @@ impl Called<'_> {
         for (i, tcp) in route.into_iter().flat_map(|r| r.spec.tcp.iter().enumerate()) {
             let Some(route) = route else { break };
             let field = format!("spec.tcp[{i}]");
-            let usable = tcp.matches.iter().filter(|m| route.is_for(self.class, number, &(*m).into()));
+            let usable = tcp.matches.iter().filter(|m| route.is_for(self.class, None, number, &(*m).into()));
             let subnets: Vec<&[String]> = usable.map(|m| m.destination_subnets.as_slice()).collect();
             if !tcp.matches.is_empty() && subnets.is_empty() {
                 continue;
             }
-            let Some(target) = self.target(&route.object, &field, &tcp.route, resources) else { continue };
+            let written = Written { object: &route.object, field: &field };
+            let several = self.name().to_string();
+            let target = written.target(self.destinations(), number, &several, &tcp.route, resources);
+            let Some(target) = target else { continue };
             if tcp.matches.is_empty() || subnets.iter().any(|s| s.is_empty()) {
                 branches.push(Branch { condition: FilterChainMatch::default(), target });
                 return branches;
             }
             let subnets: Vec<String> = subnets.concat();
-            let condition = self.addresses(&route.object, &field, &subnets, resources);
-            branches.extend(condition.map(|condition| Branch { condition, target }));
+            let ranges = written.networks("destinationSubnets", &subnets, resources);
+            branches.extend(ranges.map(|prefix_ranges| Branch {
+                condition: FilterChainMatch { prefix_ranges, ..FilterChainMatch::default() },
+                target,
+            }));
         }
         branches.push(self.default(FilterChainMatch::default()));
         branches
@@ -71,16 +72,19 @@ impl Called<'_> {
             for condition in &tls.matches {
                 let names = condition.sni_hosts.iter().filter(|name| Hostname::is_valid(name));
                 let names: Vec<String> = names.map(|name| Hostname::new(name).to_string()).collect();
-                if names.is_empty() || !route.is_for(self.class, number, &condition.into()) {
+                if names.is_empty() || !route.is_for(self.class, None, number, &condition.into()) {
                     continue;
                 }
-                let Some(target) = self.target(&route.object, &field, &tls.route, resources) else { continue };
-                let addresses = self.addresses(&route.object, &field, &condition.destination_subnets, resources);
+                let written = Written { object: &route.object, field: &field };
+                let several = self.name().to_string();
+                let target = written.target(self.destinations(), number, &several, &tls.route, resources);
+                let Some(target) = target else { continue };
+                let ranges = written.networks("destinationSubnets", &condition.destination_subnets, resources);
                 let named = by_server_name(names);
-                branches.extend(addresses.map(|FilterChainMatch { prefix_ranges, .. }| Branch {
-                    condition: FilterChainMatch { prefix_ranges, ..named },
-                    target,
-                }));
+                branches.extend(
+                    ranges
+                        .map(|prefix_ranges| Branch { condition: FilterChainMatch { prefix_ranges, ..named }, target }),
+                );
             }
         }
         let named = by_name || !branches.is_empty();
@@ -91,74 +95,18 @@ impl Called<'_> {
 
     /// To the service itself.
     fn default(&self, condition: FilterChainMatch) -> Branch {
-        let name = ClusterName::outbound(self.port.port.number, "", self.host.as_str());
+        let name = self.name();
         let mut target = Target::cluster(name.to_string());
         target.pool = self.destinations().policy(&name).connection_pool.and_then(|p| p.tcp);
         Branch { condition, target }
     }
 
-    /// A condition on the destination's address; none if nothing that is given is one.
-    fn addresses(
-        &self,
-        object: &ObjectRef,
-        field: &str,
-        subnets: &[String],
-        resources: &mut Resources,
-    ) -> Option<FilterChainMatch> {
-        let (good, bad): (Vec<_>, Vec<_>) =
-            subnets.iter().map(|s| (s, wire::network(s))).partition(|(_, n)| n.is_some());
-        for (text, _) in bad {
-            let message = format!("{text:?} is neither an address nor a CIDR, and has no effect");
-            let field = format!("{field}.match.destinationSubnets");
-            resources.diagnostics.insert(object.error(field, Code::InvalidValue, message));
-        }
-        let prefix_ranges: Vec<_> = good.into_iter().filter_map(|(_, net)| net).map(wire::cidr).collect();
-        let usable = subnets.is_empty() || !prefix_ranges.is_empty();
-        usable.then(|| FilterChainMatch { prefix_ranges, ..FilterChainMatch::default() })
-    }
-
-    /// The clusters of a route by weight. A route without a destination has no effect.
-    fn target(
-        &self,
-        object: &ObjectRef,
-        field: &str,
-        route: &[RouteDestination],
-        resources: &mut Resources,
-    ) -> Option<Target> {
-        let weighted = route.iter().enumerate().filter(|(_, r)| route.len() == 1 || r.weight > 0);
-        let mut clusters = Vec::new();
-        let mut pool = None;
-        for (i, destination) in weighted {
-            let field = format!("{field}.route[{i}].destination");
-            let (to, called) = (self.destinations(), self.port.port.number);
-            let name = to.cluster(object, &field, &destination.destination, called, resources);
-            pool = to.policy(&name).connection_pool.and_then(|p| p.tcp);
-            clusters.push((name.to_string(), destination.weight.max(1)));
-        }
-        match clusters.as_slice() {
-            [] => {
-                let message = "has no effect: the route needs a destination with a weight";
-                resources.diagnostics.insert(object.error(format!("{field}.route"), Code::InvalidValue, message));
-                None
-            }
-            [(name, _)] => Some(Target { stat_prefix: name.clone(), clusters, pool }),
-            _ => Some(Target {
-                stat_prefix: ClusterName::outbound(self.port.port.number, "", self.host.as_str()).to_string(),
-                clusters,
-                pool: None,
-            }),
-        }
+    /// Its cluster.
+    fn name(&self) -> ClusterName {
+        ClusterName::outbound(self.port.port.number, "", self.host.as_str())
     }
 
     fn destinations(&self) -> Destinations<'_> {
         Destinations { mesh: self.mesh, class: self.class, scope: self.scope }
     }
-}
-
-/// TLS connections with one of the names, of which `*` is any.
-fn by_server_name(mut server_names: Vec<String>) -> FilterChainMatch {
-    if server_names.iter().any(|name| name == "*") {
-        server_names.clear();
-    }
-    FilterChainMatch { server_names, transport_protocol: "tls".to_owned(), ..FilterChainMatch::default() }
 }

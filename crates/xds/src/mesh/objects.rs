@@ -32,6 +32,8 @@ pub struct Objects {
     pub destination_rules: Vec<Arc<Object<istio::DestinationRule>>>,
     /// Changes to what proxies are told.
     pub envoy_filters: Vec<Arc<Object<istio::EnvoyFilter>>>,
+    /// What gateways listen for.
+    pub gateways: Vec<Arc<Object<istio::Gateway>>>,
     /// What must be encrypted, and which tokens are needed, as up to Istio 1.5.
     pub mesh_policies: Vec<Arc<Object<istio::MeshPolicy>>>,
     /// What must be encrypted.
@@ -88,6 +90,7 @@ impl Objects {
             ("authentication.istio.io", "Policy") => strict(&mut self.policies, value, |policy| policy),
             ("networking.istio.io", "DestinationRule") => istio(&mut self.destination_rules, value),
             ("networking.istio.io", "EnvoyFilter") => self.patch(value),
+            ("networking.istio.io", "Gateway") => istio(&mut self.gateways, value),
             ("networking.istio.io", "ServiceEntry") => istio(&mut self.service_entries, value),
             ("networking.istio.io", "Sidecar") => istio(&mut self.sidecars, value),
             ("networking.istio.io", "VirtualService") => istio(&mut self.virtual_services, value),
@@ -110,6 +113,7 @@ impl Objects {
         self.cluster_rbac_configs.extend_from_slice(&other.cluster_rbac_configs);
         self.destination_rules.extend_from_slice(&other.destination_rules);
         self.envoy_filters.extend_from_slice(&other.envoy_filters);
+        self.gateways.extend_from_slice(&other.gateways);
         self.mesh_policies.extend_from_slice(&other.mesh_policies);
         self.peer_authentications.extend_from_slice(&other.peer_authentications);
         self.policies.extend_from_slice(&other.policies);
@@ -175,7 +179,8 @@ impl Objects {
         };
         let part = value.pointer("/spec/workloadSelector").or(value.pointer("/spec/workload_selector"));
         let workload_selector = part.cloned().and_then(|part| istio::decode_spec(part).ok()).map(|(s, _)| s);
-        let config_patches = vec![refuse];
+        let at_gateways = PatchMatch { context: PatchContext::Gateway, ..PatchMatch::default() };
+        let config_patches = vec![ConfigPatch { r#match: at_gateways, ..refuse.clone() }, refuse];
         let spec = istio::EnvoyFilter { workload_selector, config_patches, ..istio::EnvoyFilter::default() };
         let instead = Object { metadata: metadata(&value), spec, unknown: Vec::new() };
         read(&mut self.envoy_filters, value).map_err(|(field, reason)| {

@@ -60,9 +60,14 @@ pub(crate) enum Target {
 
 impl Target {
     pub(crate) fn of(&self, workload: &Workload) -> Option<u16> {
+        self.at(&workload.ports)
+    }
+
+    /// The same, by the names of a workload's ports.
+    pub(crate) fn at(&self, named: &BTreeMap<String, u16>) -> Option<u16> {
         match self {
             Target::Number(number) => Some(*number),
-            Target::Name(name) => workload.ports.get(name).copied(),
+            Target::Name(name) => named.get(name).copied(),
         }
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use api::NamespacedName;
-use api::istio::{Object, WorkloadEntry};
+use api::istio::{GatewayTopology, Object, WorkloadEntry};
 use api::selector::Labels;
 use k8s_openapi::api::core::v1 as core;
 
@@ -27,6 +27,17 @@ pub(crate) struct Workload {
     pub(crate) addresses: Vec<String>,
     /// Its share relative to others.
     pub(crate) weight: u32,
+    /// What its proxy says of itself as a gateway's, if it is one.
+    pub(crate) router: Option<RouterPod>,
+}
+
+/// What a gateway's pod says of its proxy.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct RouterPod {
+    /// Whether it may not listen on ports below 1024.
+    pub(crate) unprivileged: bool,
+    /// What stands before it, where the mesh's configuration does not hold.
+    pub(crate) topology: Option<GatewayTopology>,
 }
 
 impl Workload {
@@ -50,6 +61,7 @@ impl Workload {
             ports: named.collect(),
             addresses: status.into_iter().flat_map(|s| &s.pod_ip).cloned().collect(),
             weight: 1,
+            router: router(pod),
         }
     }
 
@@ -67,6 +79,7 @@ impl Workload {
             ports: entry.ports.clone(),
             addresses: vec![entry.address.clone()],
             weight: entry.weight.clamp(1, HEAVIEST),
+            router: None,
         }
     }
 }
@@ -107,14 +120,15 @@ impl Workloads {
         self.pods.get(&NamespacedName::new(namespace, name))
     }
 
-    /// The names of the pods of a namespace (of any, if there is none) that have the labels and a proxy.
+    /// The names of the pods of a namespace (of any, if there is none) that have the labels and a proxy, or are one.
     pub(crate) fn pods<'a>(
         &'a self,
         namespace: Option<&'a str>,
         wanted: &'a Labels,
     ) -> impl Iterator<Item = &'a NamespacedName> {
         let selected = move |w: &Workload| {
-            namespace.is_none_or(|n| n == w.namespace) && w.has_proxy() && api::istio::includes(&w.labels, wanted)
+            let proxied = w.has_proxy() || w.router.is_some();
+            namespace.is_none_or(|n| n == w.namespace) && proxied && api::istio::includes(&w.labels, wanted)
         };
         self.pods.iter().filter(move |(_, workload)| selected(workload)).map(|(name, _)| name)
     }
@@ -139,6 +153,24 @@ impl Workloads {
         let mut all = self.pods.values().chain(self.entries.values());
         all.any(|w| namespace.is_none_or(|n| n == w.namespace) && api::istio::includes(&w.labels, wanted))
     }
+}
+
+/// A pod is a gateway's if a container runs `proxy router`, or will: before injection an annotation says so.
+fn router(pod: &core::Pod) -> Option<RouterPod> {
+    let annotation = |name: &str| pod.metadata.annotations.as_ref().and_then(|all| all.get(name));
+    let runs = |container: &&core::Container| {
+        let args = container.args.as_deref().unwrap_or_default();
+        args.windows(2).any(|pair| pair == ["proxy", "router"])
+    };
+    let containers = || pod.spec.iter().flat_map(|spec| &spec.containers);
+    let planned = annotation("inject.istio.io/templates").is_some_and(|names| names.split(',').any(|n| n == "gateway"));
+    if !planned && containers().find(runs).is_none() {
+        return None;
+    }
+    let variables = containers().flat_map(|container| container.env.iter().flatten());
+    let unprivileged = |v: &core::EnvVar| v.name == "ISTIO_META_UNPRIVILEGED_POD" && v.value.as_deref() == Some("true");
+    let topology = annotation("proxy.istio.io/config").and_then(|text| GatewayTopology::of_proxy_config(text));
+    Some(RouterPod { unprivileged: variables.into_iter().any(unprivileged), topology })
 }
 
 fn place(node: &core::Node) -> Option<(String, Locality)> {

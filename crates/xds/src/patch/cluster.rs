@@ -3,10 +3,10 @@
 use api::istio::envoy_filter::{ClusterMatch, Operation};
 use envoy::envoy::config::cluster::v3::Cluster;
 
-use super::{Direction, Finding, Patch, listener, message};
-use crate::Resources;
+use super::{Direction, Finding, Patch, Target, listener, message};
 
-pub(super) fn apply(patch: &Patch, direction: Direction, resources: &mut Resources) -> Result<Vec<Finding>, String> {
+pub(super) fn apply(patch: &Patch, target: &mut Target<'_>) -> Result<Vec<Finding>, String> {
+    let (direction, resources) = (target.direction, &mut *target.resources);
     let place = patch.place.cluster.clone().unwrap_or_default();
     match (patch.operation, &patch.value) {
         (Operation::Add, Some(value)) if patch.adds(direction) => {
@@ -38,7 +38,7 @@ fn matches(place: &ClusterMatch, name: &str, direction: Direction) -> bool {
     let parts: Vec<&str> = name.split('|').collect();
     let own = match direction {
         Direction::Inbound => "inbound",
-        Direction::Outbound => "outbound",
+        Direction::Outbound | Direction::Gateway => "outbound",
     };
     match parts.as_slice() {
         [kind, port, of, host] => {

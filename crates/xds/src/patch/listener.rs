@@ -1,5 +1,7 @@
 //! Patches to listeners, their chains, and the filters of these.
 
+use std::collections::BTreeMap;
+
 use api::istio::envoy_filter::{ApplyTo, FilterChainMatch, ListenerMatch, Operation};
 use envoy::envoy::config::core::v3::{address, socket_address::PortSpecifier};
 use envoy::envoy::config::listener::v3::{Filter, FilterChain, Listener, ListenerFilter, filter};
@@ -8,8 +10,8 @@ use prost::Message;
 use prost_reflect::DynamicMessage;
 
 use super::sequence::{Anchor, Sequence};
-use super::{Direction, Finding, Patch, Speaks, message, name, prepare};
-use crate::{Code, Resources, Severity, wire};
+use super::{Direction, Finding, Patch, Served, Speaks, Target, message, name, prepare};
+use crate::{Code, Severity, wire};
 
 pub(super) const NETWORK_FILTER: &str = "envoy.config.listener.v3.Filter";
 pub(super) const HTTP_FILTER: &str = "envoy.extensions.filters.network.http_connection_manager.v3.HttpFilter";
@@ -33,16 +35,17 @@ struct Outcome {
     bytes: usize,
 }
 
-pub(super) fn apply(patch: &Patch, direction: Direction, resources: &mut Resources) -> Result<Vec<Finding>, String> {
+pub(super) fn apply(patch: &Patch, target: &mut Target<'_>) -> Result<Vec<Finding>, String> {
     if patch.what == ApplyTo::Listener {
-        return whole(patch, direction, resources).map(|()| Vec::new());
+        return whole(patch, target).map(|()| Vec::new());
     }
+    let Target { direction, served, resources } = target;
     let mut outcome = Outcome::default();
     let place = patch.place.listener.clone().unwrap_or_default();
-    for listener in resources.listeners.values_mut().filter(|listener| is_selected(patch, &place, listener)) {
+    for listener in resources.listeners.values_mut().filter(|listener| is_selected(patch, &place, served, listener)) {
         match patch.what {
             ApplyTo::ListenerFilter => listener_filters(patch, &place, listener, &mut outcome)?,
-            ApplyTo::FilterChain => chains(patch, &place, listener, direction, &mut outcome)?,
+            ApplyTo::FilterChain => chains(patch, &place, listener, *direction, &mut outcome)?,
             _ => {
                 let inbound = is_virtual(listener);
                 let own = listener.filter_chains.iter_mut().chain(&mut listener.default_filter_chain);
@@ -102,11 +105,16 @@ fn host(listener: &Listener) -> Option<&str> {
     }
 }
 
-/// Whether a patch is for a listener. The ports of a workload are those of the chains of its one listener.
-fn is_selected(patch: &Patch, place: &ListenerMatch, listener: &Listener) -> bool {
+/// Whether a patch is for a listener. The ports of a workload are those of the chains of its one listener, those of a
+/// gateway those of its servers.
+fn is_selected(patch: &Patch, place: &ListenerMatch, served: &BTreeMap<String, Served>, listener: &Listener) -> bool {
     let named = place.name.is_empty() || place.name == listener.name;
     let wanted = u32::from(place.port_number);
-    let numbered = wanted == 0 || is_virtual(listener) || port(listener) == Some(wanted);
+    let numbered = match served.get(&listener.name) {
+        _ if wanted == 0 => true,
+        Some(served) => served.ports.contains(&place.port_number),
+        None => is_virtual(listener) || port(listener) == Some(wanted),
+    };
     let addressed =
         patch.addresses.is_empty() || host(listener).is_some_and(|h| patch.addresses.iter().any(|a| a == h));
     named && numbered && addressed
@@ -134,11 +142,12 @@ fn has_chain(place: &ListenerMatch, chain: &FilterChain, inbound: bool) -> bool 
 }
 
 /// Adds, merges, removes or replaces listeners.
-fn whole(patch: &Patch, direction: Direction, resources: &mut Resources) -> Result<(), String> {
+fn whole(patch: &Patch, target: &mut Target<'_>) -> Result<(), String> {
+    let Target { direction, served, resources } = target;
     let place = patch.place.listener.clone().unwrap_or_default();
-    let selected = |listener: &Listener| is_selected(patch, &place, listener);
+    let selected = |listener: &Listener| is_selected(patch, &place, served, listener);
     match (patch.operation, &patch.value) {
-        (Operation::Add, Some(value)) if patch.adds(direction) => {
+        (Operation::Add, Some(value)) if patch.adds(*direction) => {
             let listener: Listener = message::typed(value)?;
             resources.listeners.insert(listener.name.clone(), listener);
         }

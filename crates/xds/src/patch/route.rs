@@ -8,37 +8,55 @@ use envoy::envoy::config::route::v3::{Route, RouteConfiguration, VirtualHost};
 use envoy::envoy::extensions::filters::network::http_connection_manager::v3::http_connection_manager::RouteSpecifier;
 
 use super::sequence::{Anchor, Sequence};
-use super::{Direction, Finding, Patch, listener, message};
-use crate::Resources;
+use super::{Finding, Patch, Served, Target, listener, message};
 
 const TABLE: &str = "envoy.config.route.v3.RouteConfiguration";
 const HOST: &str = "envoy.config.route.v3.VirtualHost";
 const ROUTE: &str = "envoy.config.route.v3.Route";
 
-pub(super) fn apply(patch: &Patch, _: Direction, resources: &mut Resources) -> Result<Vec<Finding>, String> {
+pub(super) fn apply(patch: &Patch, target: &mut Target<'_>) -> Result<Vec<Finding>, String> {
+    let (served, resources) = (target.served, &mut *target.resources);
     let place = patch.place.route_configuration.clone().unwrap_or_default();
     for proxy in resources.listeners.values_mut() {
         for chain in proxy.filter_chains.iter_mut().chain(&mut proxy.default_filter_chain) {
             for filter in chain.filters.iter_mut().filter(|filter| filter.name == listener::HCM) {
                 listener::with_manager(filter, |manager| match &mut manager.route_specifier {
-                    Some(RouteSpecifier::RouteConfig(table)) => of_table(patch, &place, table),
+                    Some(RouteSpecifier::RouteConfig(table)) => of_table(patch, &place, None, table),
                     _ => Ok(()),
                 })?;
             }
         }
     }
-    resources.routes.values_mut().try_for_each(|table| of_table(patch, &place, table))?;
+    resources.routes.iter_mut().try_for_each(|(name, table)| of_table(patch, &place, served.get(name), table))?;
     Ok(Vec::new())
 }
 
-fn of_table(patch: &Patch, place: &RouteConfigurationMatch, table: &mut RouteConfiguration) -> Result<(), String> {
-    let RouteConfigurationMatch { port_number, port_name: _, gateway, vhost, name } = place;
-    let port = || table.name.rsplit([':', '|']).find(|part| !part.is_empty()).and_then(|part| part.parse::<u16>().ok());
-    let selected = (name.is_empty() || *name == table.name) && (*port_number == 0 || port() == Some(*port_number));
-    // The gateways that could be meant are no sidecars.
-    if !selected || !gateway.is_empty() {
+/// Whether a patch is for a table, behind which are these servers of a gateway, if it is a gateway's.
+fn is_selected(place: &RouteConfigurationMatch, served: Option<&Served>, table: &RouteConfiguration) -> bool {
+    let RouteConfigurationMatch { port_number, port_name, gateway, vhost: _, name } = place;
+    let last = || table.name.rsplit([':', '|']).find(|part| !part.is_empty()).and_then(|part| part.parse::<u16>().ok());
+    let (numbered, of_gateway) = match served {
+        // The gateways that could be meant are no sidecars.
+        None => (last() == Some(*port_number), gateway.is_empty()),
+        Some(served) => {
+            let named = port_name.is_empty() || served.names.contains(port_name);
+            let own = gateway.is_empty() || served.gateways.iter().any(|g| g.to_string() == *gateway);
+            (served.ports.contains(port_number), own && named)
+        }
+    };
+    (name.is_empty() || *name == table.name) && (*port_number == 0 || numbered) && of_gateway
+}
+
+fn of_table(
+    patch: &Patch,
+    place: &RouteConfigurationMatch,
+    served: Option<&Served>,
+    table: &mut RouteConfiguration,
+) -> Result<(), String> {
+    if !is_selected(place, served, table) {
         return Ok(());
     }
+    let vhost = &place.vhost;
     match (patch.what, patch.operation, &patch.value) {
         (ApplyTo::RouteConfiguration, Operation::Merge, Some(value)) => listener::merge(TABLE, table, value),
         (ApplyTo::RouteConfiguration, operation, _) => {

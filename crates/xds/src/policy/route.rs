@@ -1,28 +1,30 @@
-//! Routes of sidecars.
+//! Routes, by the hosts and the gateways that they are for.
 
+mod bound;
 mod http;
 mod http_check;
 
+use bound::Bound;
 pub(crate) use http::Http;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use api::NamespacedName;
 use api::istio::{Hostname, HttpMatch, L4Match, MeshConfig, Object, TlsMatch, VirtualService};
 use api::selector::Labels;
 
-use super::by_age;
+use super::{Gateways, by_age, gateway_name};
 use crate::mesh::{DOMAIN, Services, Visibility};
 use crate::{Code, Diagnostic, ObjectRef, OutboundClass};
 
-/// The gateway that stands for all sidecars.
-const MESH: &str = "mesh";
-
-/// Every VirtualService for sidecars, by host.
+/// Every VirtualService.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Routes {
-    /// Oldest first.
+    /// Those for sidecars, oldest first.
     by_host: BTreeMap<Hostname, Vec<Arc<Route>>>,
+    /// The others.
+    by_gateway: BTreeMap<NamespacedName, Bound>,
 }
 
 /// A VirtualService.
@@ -40,18 +42,23 @@ impl Routes {
         objects: &[Arc<Object<VirtualService>>],
         mesh: &MeshConfig,
         services: &Services,
+        gateways: &Gateways,
         found: &mut Vec<Diagnostic>,
     ) -> Routes {
         let mut routes = Routes::default();
         let default = &mesh.default_virtual_service_export_to;
         let delegates = http::Delegates::new(objects, default);
-        for object in by_age(objects).into_iter().filter(|o| is_for_sidecars(&o.spec.gateways)) {
+        for object in by_age(objects) {
             let namespace = object.metadata.namespace.as_str();
             let visibility = Visibility::new(&object.spec.export_to, default, namespace);
             let http = delegates.routes(object, found);
             let route = Route { object: ObjectRef::of(object), spec: object.spec.clone(), http, visibility };
             let route = Arc::new(route);
             check(&route, found);
+            routes.bind(&route, gateways, found);
+            if !is_through(&object.spec.gateways, namespace, None) {
+                continue;
+            }
             check_ports(&route, services, found);
             for (i, host) in object.spec.hosts.iter().enumerate() {
                 let field = format!("spec.hosts[{i}]");
@@ -74,6 +81,40 @@ impl Routes {
             }
         }
         routes
+    }
+
+    /// Binds a route to the gateways that it names.
+    fn bind(&mut self, route: &Arc<Route>, gateways: &Gateways, found: &mut Vec<Diagnostic>) {
+        let (object, namespace) = (&route.object, route.object.namespace.as_str());
+        let mut bound = BTreeSet::new();
+        for (i, text) in route.spec.gateways.iter().enumerate() {
+            let Some(gateway) = gateway_name(text, namespace).filter(|gateway| bound.insert(gateway.clone())) else {
+                continue;
+            };
+            let field = format!("spec.gateways[{i}]");
+            let served = route.hosts().map(|host| gateways.serves(&gateway, &host, namespace));
+            match served.collect::<Option<Vec<bool>>>() {
+                None => {
+                    let message = format!("there is no Gateway {gateway}; the routes have no effect for it yet");
+                    found.push(object.error(field, Code::ReferenceNotFound, message));
+                }
+                Some(served) if !served.contains(&true) => {
+                    let message = format!(
+                        "no server of the Gateway {gateway} has a host of [{}] for routes of this namespace; the \
+                         routes have no effect there",
+                        route.spec.hosts.join(" ")
+                    );
+                    found.push(object.warning(field, Code::ReferenceNotFound, message));
+                }
+                Some(_) => {}
+            }
+            self.by_gateway.entry(gateway).or_default().insert(route);
+        }
+    }
+
+    /// The routes that are bound to a gateway.
+    pub(crate) fn bound(&self, gateway: &NamespacedName) -> Option<&Bound> {
+        self.by_gateway.get(gateway)
     }
 
     /// The routes for a client's calls of a host: of the most specific host that covers it, the oldest.
@@ -117,9 +158,26 @@ impl Routes {
 }
 
 impl Route {
-    /// Whether a route's condition can hold for this caller at this port of the service; addresses are left open.
-    pub(crate) fn is_for(&self, class: &OutboundClass, port: u16, condition: &Caller<'_>) -> bool {
-        let gateways = condition.gateways.is_empty() || is_for_sidecars(condition.gateways);
+    /// The hosts that it is for.
+    pub(crate) fn hosts(&self) -> impl Iterator<Item = Hostname> {
+        self.spec.hosts.iter().map(|host| Hostname::resolve(host, &self.object.namespace, DOMAIN))
+    }
+
+    /// Whether callers of a namespace see it.
+    pub(crate) fn is_seen_from(&self, namespace: &str) -> bool {
+        self.visibility.includes(namespace)
+    }
+
+    /// Whether a route's condition can hold for this caller at this port of the service, or of the gateway; addresses are
+    /// left open.
+    pub(crate) fn is_for(
+        &self,
+        class: &OutboundClass,
+        gateway: Option<&NamespacedName>,
+        port: u16,
+        condition: &Caller<'_>,
+    ) -> bool {
+        let gateways = is_through(condition.gateways, &self.object.namespace, gateway);
         let namespace = condition.namespace.is_empty() || condition.namespace == class.namespace;
         let labels = api::istio::includes(&class.labels, condition.labels);
         gateways && namespace && labels && condition.port.is_none_or(|p| p == port)
@@ -152,14 +210,16 @@ impl<'a> From<&'a HttpMatch> for Caller<'a> {
     }
 }
 
-fn is_for_sidecars(gateways: &[String]) -> bool {
-    gateways.is_empty() || gateways.iter().any(|g| g == MESH)
+/// Whether one of the gateways that an object of a namespace names is this one; none is that of all sidecars. Where an
+/// object names none, it means all of the context.
+fn is_through(gateways: &[String], namespace: &str, gateway: Option<&NamespacedName>) -> bool {
+    gateways.is_empty() || gateways.iter().any(|text| gateway_name(text, namespace).as_ref() == gateway)
 }
 
 /// Conditions on ports that none of the hosts has.
 fn check_ports(route: &Route, services: &Services, found: &mut Vec<Diagnostic>) {
     let (object, spec) = (&route.object, &route.spec);
-    let hosts = || spec.hosts.iter().map(|host| Hostname::resolve(host, &object.namespace, DOMAIN));
+    let hosts = || route.hosts();
     let known = || hosts().flat_map(|host| services.of_host(&host).iter().cloned());
     if hosts().any(|host| host.is_wildcard()) || known().next().is_none() {
         return;
@@ -201,7 +261,9 @@ fn check(route: &Route, found: &mut Vec<Diagnostic>) {
         found.push(object.error("spec", Code::InvalidValue, "http, tcp or tls must be provided in virtual service"));
     }
     for (i, tcp) in spec.tcp.iter().enumerate() {
-        for (j, _) in tcp.matches.iter().enumerate().filter(|(_, m)| !m.source_subnet.is_empty()) {
+        let of_sidecars = is_through(&spec.gateways, &object.namespace, None);
+        let subnets = tcp.matches.iter().enumerate().filter(|(_, m)| of_sidecars && !m.source_subnet.is_empty());
+        for (j, _) in subnets {
             let message = "has no effect: a sidecar's connections are all from its own workload";
             found.push(object.warning(format!("spec.tcp[{i}].match[{j}].sourceSubnet"), Code::NotSupported, message));
         }

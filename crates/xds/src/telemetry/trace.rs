@@ -19,10 +19,7 @@ const SAMPLED: f64 = 1.0;
 /// How calls are traced, by what the entries say, the widest first; `None` if they are not.
 pub(super) fn tracing(mesh: &Mesh, class: &OutboundClass, entries: &[&Tracing]) -> Option<hcm::Tracing> {
     let config = &mesh.config;
-    let usual = config.default_providers.tracing.first().filter(|_| config.enable_tracing);
-    let named = entries.iter().rev().find_map(|entry| entry.providers.first().map(|p| &p.name));
-    let disabled = entries.iter().rev().find_map(|entry| entry.disable_span_reporting).unwrap_or_default();
-    let collector = collector(config, named.or(usual).filter(|_| !disabled)?)?;
+    let collector = chosen(config, entries)?;
     let cluster = provider::cluster(mesh, class, &collector.service, collector.port).ok()?;
     let authority = provider::host(&collector.service).to_owned();
     let target = EnvoyGrpc { cluster_name: cluster, authority, ..EnvoyGrpc::default() };
@@ -50,6 +47,14 @@ pub(super) fn tracing(mesh: &Mesh, class: &OutboundClass, entries: &[&Tracing]) 
         }),
         ..hcm::Tracing::default()
     })
+}
+
+/// Who is told of calls, by what the entries say; `None` if nobody is.
+pub(super) fn chosen<'m>(config: &'m MeshConfig, entries: &[&Tracing]) -> Option<&'m TraceCollector> {
+    let usual = config.default_providers.tracing.first().filter(|_| config.enable_tracing);
+    let named = entries.iter().rev().find_map(|entry| entry.providers.first().map(|p| &p.name));
+    let disabled = entries.iter().rev().find_map(|entry| entry.disable_span_reporting).unwrap_or_default();
+    collector(config, named.or(usual).filter(|_| !disabled)?)
 }
 
 fn collector<'m>(mesh: &'m MeshConfig, name: &str) -> Option<&'m TraceCollector> {

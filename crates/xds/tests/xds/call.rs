@@ -24,6 +24,7 @@ pub(crate) fn snapshot(resources: &Resources) -> Snapshot {
     let snapshot = offer(&Snapshot::default(), TypeUrl::Cluster, &resources.clusters);
     let snapshot = offer(&snapshot, TypeUrl::Endpoint, &resources.endpoints);
     let snapshot = offer(&snapshot, TypeUrl::Listener, &resources.listeners);
+    let snapshot = offer(&snapshot, TypeUrl::Route, &resources.routes);
     let secrets = resources.secrets.iter().map(|name| (name.clone(), secret(name))).collect();
     offer(&snapshot, TypeUrl::Secret, &secrets)
 }
@@ -122,7 +123,7 @@ fn follow<T>(
 }
 
 /// The cluster with the endpoints and the socket, or else in a word why there is none.
-fn outcome(selection: &Selection<'_>) -> String {
+pub(crate) fn outcome(selection: &Selection<'_>) -> String {
     match &selection.outcome {
         Outcome::Proxied { cluster, targets } => {
             let target = &targets[0];

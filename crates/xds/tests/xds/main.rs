@@ -5,6 +5,7 @@ mod authorization;
 mod call;
 mod destination;
 mod envoy_filter;
+mod gateway;
 mod golden;
 mod inbound;
 mod legacy;

@@ -2,11 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
+use api::NamespacedName;
 use envoy::envoy::config::listener::v3::{Filter, FilterChain, filter::ConfigType};
 use envoy::envoy::extensions::filters::network::http_connection_manager::v3::HttpConnectionManager;
 use prost::Message;
 use serde_json::Value;
-use xds::{Locality, Mesh, Node, Objects, Resources};
+use xds::{Locality, Mesh, Node, Objects, Resources, Role};
 
 /// Two namespaces: `foo` with a client and a server with a proxy, `legacy` with a client without.
 pub(crate) const BASE: &str = include_str!("../../testdata/base.yaml");
@@ -28,7 +29,13 @@ pub(crate) fn objects(documents: &[Value]) -> Objects {
 
 pub(crate) fn node(name: &str) -> Node {
     let labels = [("app".to_owned(), name.to_owned())].into();
-    Node { name: name.to_owned(), namespace: "foo".to_owned(), labels, locality: Locality::parse("eu/a") }
+    let (name, namespace) = (name.to_owned(), "foo".to_owned());
+    Node { name, namespace, labels, locality: Locality::parse("eu/a"), role: Role::Sidecar }
+}
+
+/// What a pod is told that is in the world itself.
+pub(crate) fn told_pod(mesh: &Mesh, namespace: &str, name: &str) -> Resources {
+    xds::build(mesh, &mesh.node(&NamespacedName::new(namespace, name)).unwrap())
 }
 
 /// What the pod `foo/NAME` is told, in a world of BASE and more.
@@ -105,11 +112,19 @@ pub(crate) fn cases() -> Vec<PathBuf> {
     cases
 }
 
-/// The resources of a case: those of the pod `foo/NAME`, where NAME is after `# node: ` in the first line.
+/// The resources of a case: those of the pod `foo/NAME`, where NAME is after `# node: ` in the first line, or of the pod
+/// NAMESPACE/NAME of the case itself that is after `# pod: `.
 pub(crate) fn case(folder: &Path) -> (Mesh, Resources) {
     let input = std::fs::read_to_string(folder.join("in.yaml")).unwrap();
-    let name = input.lines().next().and_then(|l| l.strip_prefix("# node: ")).unwrap().to_owned();
-    let mesh = world(&input);
-    let resources = xds::build(&mesh, &node(&name));
+    let (mesh, first) = (world(&input), input.lines().next().unwrap());
+    let resources = match first.strip_prefix("# pod: ").and_then(|name| name.split_once('/')) {
+        Some((namespace, name)) => told_pod(&mesh, namespace, name),
+        None => xds::build(&mesh, &node(first.strip_prefix("# node: ").unwrap())),
+    };
     (mesh, resources)
+}
+
+/// The objects of a case.
+pub(crate) fn case_of(name: &str) -> Mesh {
+    world(&std::fs::read_to_string(testdata().join(name).join("in.yaml")).unwrap())
 }
