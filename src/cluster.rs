@@ -26,7 +26,7 @@ const MESH_PORT: u16 = 15012;
 const MONITORING_PORT: u16 = 15014;
 
 /// How often memory that a burst of work has left behind is given back.
-const TIDY_EVERY: Duration = Duration::from_secs(60);
+const TIDY_EVERY: Duration = Duration::from_secs(10);
 
 /// `isthmus internal cluster NAME HOME`: tells its starter one [`Readiness`] line, then serves until SIGTERM.
 pub(crate) fn main(args: &[String]) -> anyhow::Result<ExitCode> {
@@ -116,12 +116,12 @@ impl<'a> Cluster<'a> {
         node.set(started).ok().context("the node is started once")?;
         tell(&Readiness::Ready);
 
-        let mut minute = tokio::time::interval(TIDY_EVERY);
+        let mut tidying = tokio::time::interval(TIDY_EVERY);
         let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
         let outcome = loop {
             tokio::select! {
                 _ = terminate.recv() => break Ok(()),
-                _ = minute.tick() => memory::give_back(),
+                _ = tidying.tick() => memory::give_back(),
                 ended = &mut controllers => break Err(anyhow::anyhow!("the controllers ended: {ended:?}")),
                 renewed = renewals.changed() => {
                     if renewed.is_err() {
