@@ -8,15 +8,18 @@ use envoy::TypeUrl;
 use envoy::envoy::config::cluster::v3::Cluster;
 use envoy::envoy::config::endpoint::v3::ClusterLoadAssignment;
 use envoy::envoy::config::listener::v3::Listener;
+use envoy::envoy::config::route::v3::RouteConfiguration;
 use envoy::envoy::extensions::transport_sockets::tls::v3::Secret;
 use libfuzzer_sys::fuzz_target;
 use prost::Message;
 use prost_types::Any;
 use proxy::inspect::Hello;
-use proxy::select::{Arrival, Connection, select};
-use proxy::{Offered, Snapshot, Update};
+use proxy::config::http::HttpConnectionManager;
+use proxy::select::{Arrival, Call, Connection, Outcome, prepared, request, select};
+use proxy::{DynamicMetadata, Offered, Snapshot, Update};
 
-const TYPES: [TypeUrl; 4] = [TypeUrl::Cluster, TypeUrl::Endpoint, TypeUrl::Secret, TypeUrl::Listener];
+const TYPES: [TypeUrl; 5] =
+    [TypeUrl::Cluster, TypeUrl::Endpoint, TypeUrl::Secret, TypeUrl::Listener, TypeUrl::Route];
 
 fuzz_target!(|bytes: &[u8]| {
     // Resources, each after its type and its length, so that one input can have several that belong together.
@@ -44,7 +47,8 @@ fn name(type_url: TypeUrl, value: &[u8]) -> String {
         TypeUrl::Cluster => Cluster::decode(value).map(|m| m.name),
         TypeUrl::Endpoint => ClusterLoadAssignment::decode(value).map(|m| m.cluster_name),
         TypeUrl::Secret => Secret::decode(value).map(|m| m.name),
-        TypeUrl::Listener | TypeUrl::Route => Listener::decode(value).map(|m| m.name),
+        TypeUrl::Listener => Listener::decode(value).map(|m| m.name),
+        TypeUrl::Route => RouteConfiguration::decode(value).map(|m| m.name),
     }
     .unwrap_or_default()
 }
@@ -64,7 +68,23 @@ fn follow(snapshot: &Snapshot) {
                 identities: &identities,
                 random,
             };
-            assert!(select(snapshot, &connection).to_string().ends_with('.'));
+            let selection = select(snapshot, &connection);
+            assert!(selection.to_string().ends_with('.'));
+            if let Outcome::Http(config) = selection.outcome {
+                ask(snapshot, connection, config);
+            }
         }
+    }
+}
+
+/// Asks for something on a connection that speaks HTTP.
+fn ask(snapshot: &Snapshot, connection: Connection<'_>, config: &HttpConnectionManager) {
+    for (method, target) in [("GET", "http://a.b/x/../y?z=1"), ("CONNECT", "a.b:80")] {
+        let asked = http::Request::builder().method(method).uri(target).header("end-user", "jason").body(());
+        let (parts, ()) = asked.expect("it is a request").into_parts();
+        let Ok(parts) = prepared(parts, config) else { continue };
+        let metadata = DynamicMetadata::default();
+        let remote = connection.source.ip();
+        drop(request(snapshot, &Call { connection, parts: &parts, remote, metadata: &metadata }));
     }
 }

@@ -4,9 +4,11 @@ mod authorization;
 mod browser;
 mod control_plane;
 mod document;
+mod edits;
 mod http;
 mod introspection;
 mod mutual_tls;
+mod protocols;
 
 use std::sync::Arc;
 

@@ -23,7 +23,7 @@ use crate::rbac::{Peer, Verdict};
 
 pub use hosts::{Candidates, HostSets};
 pub use outcome::{Outcome, Target, TlsRefusal};
-pub use request::{Call, DENIED, Fate, LocalReply, NO_ENDPOINT, RequestSelection, change, in_force, request};
+pub use request::{Call, DENIED, Fate, LocalReply, NO_ENDPOINT, RequestSelection, change, in_force, prepared, request};
 
 /// A connection, as far as its fate depends on it.
 #[derive(Debug, Clone, Copy)]

@@ -268,6 +268,15 @@ impl ProducesTickets for Tickets {
     }
 }
 
+/// Which application protocols a session offers.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Offer<'a> {
+    /// Instead of those of the context.
+    pub(crate) instead: Option<&'a [Box<[u8]>]>,
+    /// If there are none in the context either.
+    pub(crate) otherwise: Option<&'static [u8]>,
+}
+
 /// A client's side of TLS.
 #[derive(Debug)]
 pub(crate) struct ClientTls {
@@ -288,17 +297,15 @@ impl ClientTls {
         ClientTls { ready: Client::new(context, secrets) }
     }
 
-    /// A session with the server at `address`. `offer` replaces the application protocols of the context.
-    pub(crate) fn session(
-        &self,
-        address: std::net::IpAddr,
-        offer: Option<&[Box<[u8]>]>,
-    ) -> Result<Session, TlsFailure> {
+    /// A session with the server at `address`.
+    pub(crate) fn session(&self, address: std::net::IpAddr, offer: Offer<'_>) -> Result<Session, TlsFailure> {
         let client = self.ready.as_ref().map_err(Clone::clone)?;
         let name = client.server_name.clone().unwrap_or_else(|| ServerName::IpAddress(address.into()));
-        let offer = match offer {
+        let own = &client.config.alpn_protocols;
+        let offer = match offer.instead {
             Some(offer) => offer.iter().map(|protocol| protocol.to_vec()).collect(),
-            None => client.config.alpn_protocols.clone(),
+            None if own.is_empty() => offer.otherwise.iter().map(|protocol| protocol.to_vec()).collect(),
+            None => own.clone(),
         };
         let config = client.config.clone();
         let session = rustls::client::UnbufferedClientConnection::new_with_alpn(config, name, offer);

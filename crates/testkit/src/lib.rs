@@ -7,6 +7,7 @@
 mod account;
 mod federation;
 mod process;
+mod real_envoy;
 mod require;
 mod session;
 mod shell;
@@ -14,6 +15,7 @@ mod wait;
 
 pub use account::Account;
 pub use federation::{Federation, Shared};
+pub use real_envoy::RealEnvoy;
 pub use require::{envoy, kubectl, namespaces, program, skip};
 pub use session::Session;
 pub use shell::{Done, Running, Shell};

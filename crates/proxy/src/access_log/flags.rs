@@ -102,6 +102,16 @@ const NAMES: [(Flag, &str, &str); 30] = [
     (Flag::UnconditionalDropOverload, "UDO", "UnconditionalDropOverload"),
 ];
 
+/// What filters say before anything is sent, and what the router says before it says why.
+const FIRST: [Flag; 6] = [
+    Flag::DelayInjected,
+    Flag::FaultInjected,
+    Flag::RateLimited,
+    Flag::UnauthorizedExternalService,
+    Flag::RateLimitServiceError,
+    Flag::UpstreamRetryLimitExceeded,
+];
+
 impl Flag {
     /// The flag with this short name.
     pub fn parse(short: &str) -> Option<Flag> {
@@ -123,7 +133,7 @@ impl Flag {
     }
 }
 
-/// A set of flags; displays as Envoy writes it, `UF,URX` or `-`.
+/// A set of flags; displays as Envoy writes it for connections, `UF,URX` or `-`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Flags(u32);
 
@@ -168,9 +178,16 @@ impl Flags {
         NAMES.iter().map(|(flag, _, _)| *flag).filter(move |flag| self.contains(*flag))
     }
 
-    /// Writes what `name` says of each flag, with commas between.
-    pub(super) fn write(self, out: &mut impl fmt::Write, name: fn(Flag) -> &'static str) -> fmt::Result {
-        for (i, flag) in self.iter().enumerate() {
+    /// The same in the order in which Envoy comes to set the flags of a request.
+    fn of_request(self) -> impl Iterator<Item = Flag> {
+        let first = FIRST.into_iter().filter(move |flag| self.contains(*flag));
+        first.chain(self.iter().filter(|flag| !FIRST.contains(flag)))
+    }
+
+    /// Writes what `name` says of each flag of a request or of a connection, with commas between.
+    pub(super) fn write(self, out: &mut impl fmt::Write, request: bool, name: fn(Flag) -> &'static str) -> fmt::Result {
+        let (first, rest) = if request { (Some(self.of_request()), None) } else { (None, Some(self.iter())) };
+        for (i, flag) in first.into_iter().flatten().chain(rest.into_iter().flatten()).enumerate() {
             if i > 0 {
                 out.write_char(',')?;
             }
@@ -182,6 +199,6 @@ impl Flags {
 
 impl fmt::Display for Flags {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.is_empty() { f.write_str("-") } else { self.write(f, Flag::short) }
+        if self.is_empty() { f.write_str("-") } else { self.write(f, false, Flag::short) }
     }
 }

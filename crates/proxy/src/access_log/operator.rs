@@ -347,7 +347,7 @@ fn flags(entry: &Entry<'_>, out: &mut impl Write, name: fn(Flag) -> &'static str
     if entry.flags.is_empty() {
         out.write_str("-")?
     } else {
-        entry.flags.write(out, name)?
+        entry.flags.write(out, entry.http.is_some(), name)?
     };
     Ok(true)
 }

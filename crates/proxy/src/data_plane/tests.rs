@@ -4,6 +4,7 @@ mod authority;
 mod changes;
 mod cookies;
 mod copies;
+mod corpus;
 mod filters;
 mod http;
 mod limits;

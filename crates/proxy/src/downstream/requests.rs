@@ -3,6 +3,7 @@
 use std::cell::OnceCell;
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use super::record::Record;
 use super::{authorize, count_failure, refuse, terminate};
@@ -46,6 +47,7 @@ pub(super) async fn serve(
         peer: OnceCell::new(),
         own: OnceCell::new(),
         life: Life::new(),
+        stopped: Arc::default(),
     };
     http::serve(stream, Rc::new(connection)).await;
 }

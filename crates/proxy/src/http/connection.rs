@@ -17,8 +17,10 @@ use tokio::time::{Instant, Sleep};
 
 use super::executor::Local;
 use super::filter::LocalFilter;
+use super::gate::{Gate, Stopped};
 use super::head::client_certificate::PeerCertificate;
 use super::peer;
+use super::reply::Reply;
 use super::report::Reports;
 use super::request;
 use super::wire::Wire;
@@ -91,6 +93,8 @@ pub(crate) struct Connection {
     /// The workload at this end, as the other end knows it.
     pub(crate) own: OnceCell<Arc<Workload>>,
     pub(crate) life: Life,
+    /// Requests that must not be taken for what hyper got in their place.
+    pub(crate) stopped: Arc<Stopped>,
 }
 
 /// A workload as it is known to others: by an identity, or without.
@@ -167,6 +171,11 @@ impl Connection {
             self.manager.stats.cx_max_requests_reached.inc();
             self.close();
         }
+    }
+
+    /// The answer to the request that has just begun, if it was no request.
+    pub(crate) fn refusal(&self) -> Option<Reply> {
+        self.stopped.reply(self.life.requests.get())
     }
 
     /// A request has ended.
@@ -269,7 +278,8 @@ pub(crate) async fn serve(mut stream: Stream, connection: Rc<Connection>) {
     let _open = Open::new(&connection, http2);
     // The end of HTTP/2 is said in a frame, after which nobody sends anything.
     let delay = connection.manager.config.timeouts.delayed_close.filter(|_| !http2);
-    let io = TokioIo::new(Wire::downstream(stream, connection.manager.stats.clone(), delay));
+    let gate = (!http2).then(|| Gate::new(&connection.manager.config, connection.stopped.clone()));
+    let io = TokioIo::new(Wire::downstream(stream, connection.manager.stats.clone(), gate, delay));
     let service = {
         let connection = connection.clone();
         service_fn(move |request: Request<Incoming>| request::serve(connection.clone(), request))

@@ -27,6 +27,7 @@ use super::upload::Upload;
 use super::watch::Watch;
 use crate::access_log::Text;
 use crate::access_log::{Entry, Flag, Flags, Headers, HttpEntry, RequestHead};
+use crate::config::Cluster;
 use crate::config::http::{
     Action, ClusterSource, Destination, HashCookie, HeaderMutations, HeaderText, Override, Protocols, Route,
     RouteTable, VirtualHost,
@@ -371,7 +372,8 @@ impl Exchange {
             trace_id: trace.as_deref(),
             metadata: &self.metadata,
         };
-        let cluster = self.cluster.as_ref().map(|c| &*c.upstream.config);
+        let planned = self.planned_cluster();
+        let cluster = self.cluster.as_ref().map(|c| &c.upstream.config).or(planned.as_ref()).map(|c| &**c);
         use_entry(&Entry {
             start: self.start,
             duration: self.watch.begun().elapsed(),
@@ -398,6 +400,17 @@ impl Exchange {
             connection_id: connection.number,
             http: Some(&http),
         })
+    }
+
+    /// The cluster to which the request would have gone, had nothing answered it before.
+    fn planned_cluster(&self) -> Option<Arc<Cluster>> {
+        let Action::Forward(action) = &self.found.as_ref()?.route.action else { return None };
+        let name = match &action.cluster {
+            ClusterSource::Single(name) => name,
+            ClusterSource::Weighted(weighted) => &weighted.pick(self.random).cluster,
+            ClusterSource::Header(_) => return None,
+        };
+        self.connection.worker.current().prepared.snapshot.cluster(name).cloned()
     }
 
     /// Bytes of the request's body.

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use http::header::{self, HeaderMap, HeaderValue};
 use http::request::Parts;
-use http::{Request, Response, StatusCode, Version};
-use hyper::body::Incoming;
+use http::{Method, Request, Response, StatusCode, Version};
+use hyper::body::{Body, Incoming};
 use tokio::time::Instant;
 
 use super::body::RequestBody;
@@ -123,6 +123,10 @@ async fn attempts(
                 let reply = Reply::new(StatusCode::SERVICE_UNAVAILABLE, "no_healthy_upstream");
                 exchange.keep_request(parts);
                 return Err(reply.body("no healthy upstream").flag(Flag::NoHealthyUpstream));
+            }
+            Err(Missed::Failed(..)) if exchange.upload.as_ref().is_some_and(|upload| upload.is_malformed()) => {
+                let reply = Reply::new(StatusCode::BAD_REQUEST, "http1.codec_error").standard_body();
+                return Err(reply.flag(Flag::DownstreamProtocolError).closing());
             }
             Err(Missed::Failed(failure, sent)) => {
                 match &failure {
@@ -265,9 +269,42 @@ fn make(
     let empty = || Request::new(()).into_parts().0;
     // What may have to be sent again is copied.
     let mut sent = if last { std::mem::replace(parts, empty()) } else { parts.clone() };
-    sent.headers.remove(header::EXPECT);
+    if sent.headers.get(header::EXPECT).is_some_and(|asked| asked.as_bytes().eq_ignore_ascii_case(b"100-continue")) {
+        sent.headers.remove(header::EXPECT);
+    }
+    join_cookies(&mut sent.headers);
+    frame(&mut sent, way.protocol, body.size_hint().exact());
     way.protocol.shape(&mut sent, exchange.secure);
     Request::from_parts(sent, body)
+}
+
+/// Of several lines of cookies, in which HTTP/2 may bring them, one is made (RFC 9113, 8.2.3).
+fn join_cookies(headers: &mut HeaderMap) {
+    if headers.get_all(header::COOKIE).iter().nth(1).is_none() {
+        return;
+    }
+    let cookies: Vec<&[u8]> = headers.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    if let Ok(cookies) = HeaderValue::from_bytes(&cookies.join(&b"; "[..])) {
+        headers.insert(header::COOKIE, cookies);
+    }
+}
+
+/// Says in HTTP/1 where the body ends as Envoy says it: hyper would take it that some methods have none, and that
+/// nobody misses a length of zero.
+fn frame(parts: &mut Parts, protocol: Protocol, length: Option<u64>) {
+    if protocol != Protocol::Http1 || parts.headers.contains_key(header::CONTENT_LENGTH) {
+        return;
+    }
+    let bodiless = [Method::GET, Method::HEAD, Method::DELETE, Method::TRACE, Method::CONNECT];
+    match length {
+        None if !parts.headers.contains_key(header::UPGRADE) => {
+            parts.headers.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+        }
+        Some(0) if !bodiless.contains(&parts.method) => {
+            parts.headers.insert(header::CONTENT_LENGTH, 0.into());
+        }
+        _ => {}
+    }
 }
 
 /// Whether there is to be another attempt; if so, waits until its time has come.
@@ -327,9 +364,8 @@ fn reply(exchange: &mut Exchange, failure: &Failure) -> Reply {
         None => format!("upstream_reset_before_response_started{{{name}}}"),
     };
     let retried = if exchange.attempts > 1 { "retried and the latest " } else { "" };
-    let because = transport.map(|t| format!(", transport failure reason: {}", t.replace('_', " "))).unwrap_or_default();
-    let body =
-        format!("upstream connect error or disconnect/reset before headers. {retried}reset reason: {failure}{because}");
+    // What the transport says of it is for logs only.
+    let body = format!("upstream connect error or disconnect/reset before headers. {retried}reset reason: {failure}");
     let reply = Reply::new(status, details).body(body).flag(failure.flag());
     match failure {
         Failure::Overflow => reply.header(names::X_ENVOY_OVERLOADED, HeaderValue::from_static("true")),

@@ -20,18 +20,13 @@ use crate::config::http::{HttpConnectionManager, StripPort, Underscores};
 use address::Origin;
 use path::{Normalized, Refusal};
 
+/// How many headers `connection` may name.
+const MOST_NOMINATED: usize = 10;
+
 /// Makes a head ready to be read by filters and routes.
 pub(crate) fn prepare(parts: &mut Parts, connection: &Connection) -> Result<Origin, Reply> {
     let config = &*connection.manager.config;
-    check_version(parts, config)?;
-    check_method(parts, config)?;
-    target(parts, config)?;
-    underscores(&mut parts.headers, config.connections.underscores)?;
-    if parts.headers.len() > config.connections.max_headers {
-        let reply = Reply::new(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "http1.too_many_headers");
-        return Err(reply.standard_body().flag(Flag::DownstreamProtocolError).closing());
-    }
-    normalize(parts, config)?;
+    check(parts, config)?;
     let upgrade = is_upgrade(parts);
     hop_by_hop(&mut parts.headers, upgrade);
     let secure = connection.is_secure();
@@ -46,6 +41,20 @@ pub(crate) fn prepare(parts: &mut Parts, connection: &Connection) -> Result<Orig
         parts.headers.insert(names::X_FORWARDED_PORT, connection.local.port().into());
     }
     Ok(origin)
+}
+
+/// Refuses a head that may not be, and brings target, authority and path into the form that everything reads.
+pub(crate) fn check(parts: &mut Parts, config: &HttpConnectionManager) -> Result<(), Reply> {
+    check_version(parts, config)?;
+    check_method(parts, config)?;
+    nominated(&mut parts.headers)?;
+    target(parts, config)?;
+    underscores(&mut parts.headers, config.connections.underscores)?;
+    if parts.headers.len() > config.connections.max_headers {
+        let reply = Reply::new(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "http1.too_many_headers");
+        return Err(reply.standard_body().flag(Flag::DownstreamProtocolError).closing());
+    }
+    normalize(parts, config)
 }
 
 /// A request that is malformed: the answer is its status in words, and ends the connection.
@@ -122,20 +131,54 @@ fn check_method(parts: &Parts, config: &HttpConnectionManager) -> Result<(), Rep
     if known { Ok(()) } else { Err(malformed("http1.codec_error")) }
 }
 
+/// Removes what `connection` says is for this hop only. Who came from where is not, and not too much may be said.
+fn nominated(headers: &mut HeaderMap) -> Result<(), Reply> {
+    let lists = headers.get_all(header::CONNECTION).into_iter().filter_map(|value| value.to_str().ok());
+    let names = lists.flat_map(|list| list.split(',')).map(str::trim);
+    let known = |name: &str| ["", "close", "keep-alive", "upgrade", "te"].iter().any(|k| k.eq_ignore_ascii_case(name));
+    let own = |name: &str| [header::CONTENT_LENGTH, header::TRANSFER_ENCODING].iter().any(|own| *own == *name);
+    let names: Vec<String> = names.filter(|name| !known(name)).map(str::to_ascii_lowercase).collect();
+    let kept = [names::X_FORWARDED_FOR, names::X_FORWARDED_HOST, names::X_FORWARDED_PROTO];
+    let forbidden = |name: &String| name.starts_with(':') || kept.iter().any(|kept| *kept == **name);
+    if names.len() > MOST_NOMINATED || names.iter().any(forbidden) {
+        return Err(malformed("http1.connection_header_rejected"));
+    }
+    for name in names.iter().filter(|name| !own(name)) {
+        headers.remove(name.as_str());
+    }
+    Ok(())
+}
+
 /// Moves the authority into `host`, and leaves path and query in the URI.
 fn target(parts: &mut Parts, config: &HttpConnectionManager) -> Result<(), Reply> {
     join_hosts(parts);
+    let named = parts.uri.authority().is_some();
     if let Some(authority) = parts.uri.authority() {
         if parts.version != Version::HTTP_2 && parts.method != Method::CONNECT && !config.http1.allow_absolute_url {
             return Err(Reply::new(StatusCode::NOT_FOUND, "route_not_found").flag(Flag::NoRouteFound));
         }
-        let host = HeaderValue::from_str(authority.as_str()).map_err(|_| malformed("http.invalid_authority"))?;
+        if parts.version != Version::HTTP_2 && !is_target(parts) {
+            return Err(malformed("http1.codec_error"));
+        }
+        let name = match authority.as_str().rsplit_once('@') {
+            // Who asks is not part of what is asked for.
+            Some((_, name)) if parts.version != Version::HTTP_2 => name,
+            Some(_) => return Err(malformed("http2.invalid.header.field")),
+            None => authority.as_str(),
+        };
+        let host = HeaderValue::from_str(name).map_err(|_| malformed("http.invalid_authority"))?;
         parts.headers.insert(header::HOST, host);
     }
-    if parts.uri.authority().is_some() {
+    if parts.method != Method::OPTIONS && parts.uri.path() == "*" {
+        return Err(malformed("http1.codec_error"));
+    }
+    if named {
         let uri = std::mem::take(&mut parts.uri).into_parts();
         // CONNECT without a protocol has no path.
         parts.uri = uri.path_and_query.map(Uri::from).unwrap_or_default();
+    }
+    if parts.version != Version::HTTP_2 && parts.method == Method::CONNECT && !named {
+        return Err(malformed("http1.codec_error"));
     }
     let Some(host) = parts.headers.get(header::HOST) else {
         if parts.version == Version::HTTP_10 && !config.http1.default_host.is_empty() {
@@ -154,6 +197,14 @@ fn target(parts: &mut Parts, config: &HttpConnectionManager) -> Result<(), Reply
         parts.headers.insert(header::HOST, host);
     }
     Ok(())
+}
+
+/// Whether a target that names an authority is one: a URL of HTTP, or for CONNECT an authority with its port.
+fn is_target(parts: &Parts) -> bool {
+    match parts.uri.scheme_str() {
+        None => parts.method == Method::CONNECT && parts.uri.port().is_some(),
+        Some(scheme) => parts.method != Method::CONNECT && matches!(scheme, "http" | "https"),
+    }
 }
 
 fn is_authority(host: &str) -> bool {
@@ -218,7 +269,10 @@ fn normalize(parts: &mut Parts, config: &HttpConnectionManager) -> Result<(), Re
 
 /// Whether a request asks to change its protocol.
 pub(crate) fn is_upgrade(parts: &Parts) -> bool {
-    parts.headers.contains_key(header::UPGRADE) && names_token(&parts.headers, header::CONNECTION, "upgrade")
+    let asked = parts.headers.get(header::UPGRADE);
+    // HTTP/2 in clear is not changed to; who asks for it is content with HTTP/1.
+    asked.is_some_and(|asked| !asked.as_bytes().eq_ignore_ascii_case(b"h2c"))
+        && names_token(&parts.headers, header::CONNECTION, "upgrade")
 }
 
 /// Whether a list in a header has this word in it.

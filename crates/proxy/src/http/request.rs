@@ -6,7 +6,7 @@ use std::sync::Arc;
 use http::header::{self, HeaderValue};
 use http::request::Parts;
 use http::uri::Uri;
-use http::{Request, Response, StatusCode};
+use http::{Method, Request, Response, StatusCode};
 use hyper::body::{Body, Bytes, Incoming};
 
 use super::connection::Connection;
@@ -41,6 +41,11 @@ pub(crate) async fn serve(
     }
     exchange.incoming = Some(incoming);
     exchange.upgrade = parts.extensions.remove();
+    if let Some(refusal) = connection.refusal() {
+        connection.manager.stats.cx_protocol_error.inc();
+        return Ok(response::from_reply(exchange, refusal));
+    }
+    let changing = head::is_upgrade(&parts) || parts.method == Method::CONNECT;
     let watch = exchange.watch.clone();
     let answer = tokio::select! {
         biased;
@@ -50,6 +55,8 @@ pub(crate) async fn serve(
     match answer {
         Ok(response) => Ok(response::from_upstream(exchange, response)),
         Err(reply) => {
+            // Whoever wants to speak something else may do so already.
+            let reply = if changing { reply.closing() } else { reply };
             if !exchange.has_gone_on() {
                 exchange.keep_request(&parts);
             }
@@ -86,6 +93,7 @@ async fn handle(exchange: &mut Exchange, parts: &mut Parts) -> Result<Response<I
     exchange.secure = routing::scheme(parts) == "https";
     exchange.recognise(parts);
     let current = connection.worker.current();
+    tunnel::check_connect(exchange, parts)?;
     find(exchange, parts, &current)?;
     screening::screen(exchange, parts, &current).await?;
     let Some(found) = exchange.found.clone() else {
@@ -180,8 +188,8 @@ fn rewrite(exchange: &Exchange, found: &Found, parts: &mut Parts, action: &Route
     found.changes().request(&mut parts.headers, |text| exchange.rendered(text, before.as_ref()));
     if let Some(authority) = authority {
         let old = parts.headers.insert(header::HOST, authority.map_err(|_| invalid())?);
-        if let Some(old) = old.filter(|_| action.append_forwarded_host) {
-            parts.headers.insert(names::X_FORWARDED_HOST, old);
+        if let Some(old) = old {
+            tell_original_host(exchange, parts, action, old);
         }
     }
     if let Some(path) = path {
@@ -194,4 +202,14 @@ fn rewrite(exchange: &Exchange, found: &Found, parts: &mut Parts, action: &Route
         }
     }
     Ok(())
+}
+
+/// Says in headers which authority a request had.
+fn tell_original_host(exchange: &Exchange, parts: &mut Parts, action: &RouteAction, old: HeaderValue) {
+    if !exchange.connection.manager.config.router.suppress_envoy_headers {
+        parts.headers.insert(names::X_ENVOY_ORIGINAL_HOST, old.clone());
+    }
+    if action.append_forwarded_host {
+        parts.headers.insert(names::X_FORWARDED_HOST, old);
+    }
 }

@@ -121,12 +121,19 @@ fn note(exchange: &mut Exchange, frame: Option<&Result<Frame<Bytes>, hyper::Erro
             }
         }
         Some(Err(e)) => {
-            let failure = Failure::of(e);
+            // A body that ends too early is none, as Envoy has it.
+            let failure = if is_cut_off(e) { Failure::Protocol } else { Failure::of(e) };
             exchange.flags.set(failure.flag());
             exchange.details = Cow::Owned(format!("upstream_reset_after_response_started{{{}}}", failure.name()));
         }
         None => exchange.complete(),
     }
+}
+
+/// Whether a connection has ended in the middle of a body, and not been broken.
+fn is_cut_off(e: &hyper::Error) -> bool {
+    let cause = std::error::Error::source(e).and_then(|cause| cause.downcast_ref::<std::io::Error>());
+    cause.is_some_and(|cause| cause.kind() == std::io::ErrorKind::UnexpectedEof)
 }
 
 /// What upstream has answered, as downstream gets it.

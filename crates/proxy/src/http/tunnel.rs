@@ -2,7 +2,7 @@
 
 use http::header;
 use http::request::Parts;
-use http::{Response, StatusCode, Version};
+use http::{Method, Response, StatusCode, Version};
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
@@ -24,6 +24,15 @@ pub(super) fn check(exchange: &Exchange, parts: &Parts, action: &RouteAction) ->
     let asked = parts.headers.get(header::UPGRADE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let of_route = action.upgrades.allows(asked);
     if of_route.or_else(|| exchange.connection.manager.config.upgrades.allows(asked)) == Some(true) {
+        return Ok(());
+    }
+    Err(Reply::new(StatusCode::FORBIDDEN, "upgrade_failed").closing())
+}
+
+/// Refuses CONNECT where it is not allowed, which is for the connection manager to say.
+pub(super) fn check_connect(exchange: &Exchange, parts: &Parts) -> Result<(), Reply> {
+    let allowed = || exchange.connection.manager.config.upgrades.allows("CONNECT") == Some(true);
+    if parts.method != Method::CONNECT || allowed() {
         return Ok(());
     }
     Err(Reply::new(StatusCode::FORBIDDEN, "upgrade_failed").closing())

@@ -5,6 +5,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
+use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker, ready};
@@ -45,6 +46,7 @@ enum State {
     UnderWay,
     Complete,
     Broken,
+    Malformed,
 }
 
 /// What has been read and may be needed again.
@@ -133,7 +135,7 @@ impl Upload {
         match self.state.get() {
             State::UnderWay => self.copies.borrow_mut().push(copied.clone()),
             State::Complete => copied.end(),
-            State::Broken => copied.break_off(),
+            State::Broken | State::Malformed => copied.break_off(),
         }
         copied
     }
@@ -151,6 +153,11 @@ impl Upload {
     /// Whether downstream has said all.
     pub(crate) fn is_complete(&self) -> bool {
         self.state.get() == State::Complete
+    }
+
+    /// Whether what has come is no body.
+    pub(crate) fn is_malformed(&self) -> bool {
+        self.state.get() == State::Malformed
     }
 
     /// When downstream had said all, if it has.
@@ -203,8 +210,8 @@ impl Upload {
         let frame = ready!(Pin::new(&mut *self.incoming.borrow_mut()).poll_frame(cx));
         match &frame {
             None => self.set_complete(),
-            Some(Err(_)) => {
-                self.state.set(State::Broken);
+            Some(Err(e)) => {
+                self.state.set(if is_malformed(e) { State::Malformed } else { State::Broken });
                 self.copies.borrow_mut().drain(..).for_each(|copied| copied.break_off());
             }
             Some(Ok(frame)) => self.keep(frame),
@@ -273,7 +280,7 @@ impl Body for Attempt {
         match upload.state.get() {
             State::UnderWay => {}
             State::Complete => return Poll::Ready(None),
-            State::Broken => return Poll::Ready(Some(Err(UploadError::Superseded))),
+            State::Broken | State::Malformed => return Poll::Ready(Some(Err(UploadError::Superseded))),
         }
         let frame = ready!(upload.poll_incoming(cx));
         if upload.kept.borrow().room.is_some() {
@@ -302,4 +309,10 @@ impl Body for Attempt {
             None => rest,
         }
     }
+}
+
+/// Whether a body is not made as it should be, rather than broken off.
+fn is_malformed(e: &hyper::Error) -> bool {
+    let cause = std::error::Error::source(e).and_then(|cause| cause.downcast_ref::<io::Error>());
+    cause.is_some_and(|cause| matches!(cause.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData))
 }

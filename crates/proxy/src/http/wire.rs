@@ -9,6 +9,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Sleep;
 
+use super::gate::Gate;
 use crate::metrics::{ClusterStats, HttpStats};
 use crate::stream::Stream;
 
@@ -23,6 +24,8 @@ pub(crate) struct Wire {
     closing: Option<Pin<Box<Sleep>>>,
     /// Whether the peer has said all.
     ended: bool,
+    /// Looks at what comes, where that is requests of HTTP/1.
+    gate: Option<Box<Gate>>,
 }
 
 /// How much is read at once of what nobody wants any more, in bytes.
@@ -36,14 +39,20 @@ enum Counted {
 }
 
 impl Wire {
-    /// A peer has `delay` to read the last bytes after it was told that nothing follows: if the connection were ended
-    /// while it still sends, the kernel would throw away what it has not read.
-    pub(crate) fn downstream(stream: Stream, stats: Arc<HttpStats>, delay: Option<Duration>) -> Wire {
-        Wire { stream, counted: Counted::Downstream(stats), delay, closing: None, ended: false }
+    /// What comes of HTTP/1 is looked at by a gate. A peer has `delay` to read the last bytes after it was told that nothing
+    /// follows: if the connection were ended while it still sends, the kernel would throw away what it has not read.
+    pub(crate) fn downstream(
+        stream: Stream,
+        stats: Arc<HttpStats>,
+        gate: Option<Gate>,
+        delay: Option<Duration>,
+    ) -> Wire {
+        let gate = gate.map(Box::new);
+        Wire { stream, counted: Counted::Downstream(stats), gate, delay, closing: None, ended: false }
     }
 
     pub(crate) fn upstream(stream: Stream, stats: Arc<ClusterStats>) -> Wire {
-        Wire { stream, counted: Counted::Upstream(stats), delay: None, closing: None, ended: false }
+        Wire { stream, counted: Counted::Upstream(stats), gate: None, delay: None, closing: None, ended: false }
     }
 
     fn sent(&self, bytes: usize) {
@@ -56,15 +65,30 @@ impl Wire {
 
 impl AsyncRead for Wire {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let before = into.filled().len();
-        ready!(Pin::new(&mut self.stream).poll_read(cx, into))?;
-        let read = (into.filled().len() - before) as u64;
-        self.ended |= read == 0 && into.remaining() > 0;
-        match &self.counted {
-            Counted::Downstream(stats) => stats.cx_rx_bytes.add(read),
-            Counted::Upstream(stats) => stats.rx_bytes.add(read),
+        loop {
+            if self.gate.as_mut().is_some_and(|gate| gate.pass(into)) {
+                return Poll::Ready(Ok(()));
+            }
+            let before = into.filled().len();
+            if Pin::new(&mut self.stream).poll_read(cx, into)?.is_pending() {
+                if self.gate.as_mut().is_some_and(|gate| gate.is_overdue(cx)) {
+                    continue;
+                }
+                return Poll::Pending;
+            }
+            self.ended |= into.filled().len() == before && into.remaining() > 0;
+            let came = into.filled().get(before..).unwrap_or_default();
+            match &self.counted {
+                Counted::Downstream(stats) => stats.cx_rx_bytes.add(came.len() as u64),
+                Counted::Upstream(stats) => stats.rx_bytes.add(came.len() as u64),
+            }
+            let Some(gate) = self.gate.as_mut().filter(|_| !came.is_empty()) else { return Poll::Ready(Ok(())) };
+            let passes = gate.admit(came);
+            into.set_filled(before + passes);
+            if passes > 0 {
+                return Poll::Ready(Ok(()));
+            }
         }
-        Poll::Ready(Ok(()))
     }
 }
 

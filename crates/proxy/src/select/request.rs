@@ -16,6 +16,7 @@ use crate::config::http::{
     RouteAction, RouteTable, VirtualHost,
 };
 use crate::config::{Cluster, FilterChain};
+use crate::http::head;
 use crate::rbac::{Asking, Peer, Verdict};
 use crate::routing::{self, Request, TlsFacts};
 use crate::{DynamicMetadata, Snapshot};
@@ -95,6 +96,24 @@ impl LocalReply {
 
     fn to(status: StatusCode, location: String) -> LocalReply {
         LocalReply { location: Some(location), ..LocalReply::new(status, "", None, "direct_response") }
+    }
+}
+
+/// A head as everything that decides about a request reads it: with its authority in `host`, and with its path normalised.
+///
+/// # Errors
+/// The answer to a request that goes no further for its head.
+pub fn prepared(parts: Parts, config: &HttpConnectionManager) -> Result<Parts, LocalReply> {
+    let mut parts = parts;
+    match head::check(&mut parts, config) {
+        Ok(()) => Ok(parts),
+        Err(reply) => Err(LocalReply {
+            location: reply.headers.iter().find_map(|(_, location)| location.to_str().ok().map(str::to_owned)),
+            status: reply.status,
+            body: Cow::Owned(reply.body.to_vec()),
+            flag: reply.flags.iter().next(),
+            details: reply.details,
+        }),
     }
 }
 

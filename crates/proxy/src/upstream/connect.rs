@@ -16,7 +16,7 @@ use crate::config::{Cluster, Keepalive};
 use crate::http::pool::Pool;
 use crate::metrics::ClusterStats;
 use crate::stream::Stream;
-use crate::tls::{ClientTls, FailureKind, TlsFailure, as_one_word};
+use crate::tls::{ClientTls, FailureKind, Offer, TlsFailure, as_one_word};
 
 /// A cluster as one worker uses it.
 #[derive(Debug)]
@@ -140,7 +140,7 @@ pub(crate) async fn connect(
         if panic {
             stats.lb_healthy_panic.inc();
         }
-        match open(cluster, &host, None).await {
+        match open(cluster, &host, Offer::default()).await {
             Ok(mut connected) => {
                 cluster.upstream.report(&host, Outcome::Carried);
                 connected.open.carried = Some(Carried::new(&host));
@@ -153,11 +153,11 @@ pub(crate) async fn connect(
     Err(ConnectFailure { flags: &[Flag::UpstreamConnectionFailure, Flag::UpstreamRetryLimitExceeded], ..last })
 }
 
-/// Connects to an endpoint, and notes how that went. `offer` replaces the application protocols of its transport.
+/// Connects to an endpoint, and notes how that went.
 pub(crate) async fn open(
     cluster: &Rc<Establish>,
     host: &Arc<Host>,
-    offer: Option<&[Box<[u8]>]>,
+    offer: Offer<'_>,
 ) -> Result<Connected, ConnectError> {
     match connect_to(cluster, host, offer).await {
         Ok(connected) => {
@@ -186,11 +186,7 @@ fn overflow(cluster: &Establish) -> Option<&'static [Flag]> {
     None
 }
 
-async fn connect_to(
-    cluster: &Rc<Establish>,
-    host: &Arc<Host>,
-    offer: Option<&[Box<[u8]>]>,
-) -> Result<Connected, Attempt> {
+async fn connect_to(cluster: &Rc<Establish>, host: &Arc<Host>, offer: Offer<'_>) -> Result<Connected, Attempt> {
     let open = Open::new(cluster, host);
     let _pending = Pending::new(cluster);
     let upstream = &cluster.upstream;
@@ -242,7 +238,7 @@ fn probes(keepalive: Keepalive) -> TcpKeepalive {
     set
 }
 
-async fn secure(connected: &mut Connected, tls: &ClientTls, offer: Option<&[Box<[u8]>]>) -> Result<(), TlsFailure> {
+async fn secure(connected: &mut Connected, tls: &ClientTls, offer: Offer<'_>) -> Result<(), TlsFailure> {
     let session = tls.session(connected.host.address.ip(), offer)?;
     let stream = &mut connected.stream;
     stream.handshake(session).await.map_err(|e| TlsFailure::from(&e))?;

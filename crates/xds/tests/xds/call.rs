@@ -41,7 +41,7 @@ fn offer(snapshot: &Snapshot, type_url: TypeUrl, messages: &BTreeMap<String, imp
     next
 }
 
-fn secret(name: &str) -> envoy::envoy::extensions::transport_sockets::tls::v3::Secret {
+pub(crate) fn secret(name: &str) -> envoy::envoy::extensions::transport_sockets::tls::v3::Secret {
     use envoy::envoy::config::core::v3::{DataSource, data_source::Specifier};
     use envoy::envoy::extensions::transport_sockets::tls::v3::{
         CertificateValidationContext, Secret, TlsCertificate, secret::Type,

@@ -84,6 +84,7 @@ impl CorsPolicy {
             (header::ACCESS_CONTROL_ALLOW_CREDENTIALS, self.credentials.then(|| yes.clone())),
             (header::ACCESS_CONTROL_ALLOW_METHODS, granted(&self.methods, header::ACCESS_CONTROL_REQUEST_METHOD)),
             (header::ACCESS_CONTROL_ALLOW_HEADERS, granted(&self.headers, header::ACCESS_CONTROL_REQUEST_HEADERS)),
+            (header::ACCESS_CONTROL_EXPOSE_HEADERS, self.expose.clone()),
             (header::ACCESS_CONTROL_MAX_AGE, self.max_age.clone()),
             (HeaderName::from_static(granted_private), private.then_some(yes)),
         ];

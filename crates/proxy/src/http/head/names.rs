@@ -24,6 +24,7 @@ names! {
     X_ENVOY_INTERNAL = "x-envoy-internal";
     X_ENVOY_IS_TIMEOUT_RETRY = "x-envoy-is-timeout-retry";
     X_ENVOY_MAX_RETRIES = "x-envoy-max-retries";
+    X_ENVOY_ORIGINAL_HOST = "x-envoy-original-host";
     X_ENVOY_ORIGINAL_PATH = "x-envoy-original-path";
     X_ENVOY_OVERLOADED = "x-envoy-overloaded";
     X_ENVOY_PEER_METADATA = "x-envoy-peer-metadata";

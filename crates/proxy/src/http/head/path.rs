@@ -105,7 +105,9 @@ fn canonical(path: &str) -> Option<String> {
     let mut segments = path.strip_prefix(['/', '\\'])?.split(['/', '\\']).peekable();
     while let Some(segment) = segments.next() {
         let start = out.len();
-        push_segment(segment, &mut out)?;
+        // Dots are what they are before parameters, too, unless they are escaped.
+        let dots = segment.split_once(';').map(|(dots, _)| dots).filter(|dots| matches!(*dots, "." | ".."));
+        push_segment(dots.unwrap_or(segment), &mut out)?;
         match out.get(start..) {
             Some(".") => out.truncate(start),
             Some("..") => {
@@ -205,6 +207,10 @@ mod tests {
         (NORMALIZE, "/a/%2e", "/a/"),
         (NORMALIZE, "/a/.../b", "/a/.../b"),
         (NORMALIZE, "/a?b?c", "/a?b?c"),
+        (NORMALIZE, "/a/..;/b", "/b"),
+        (NORMALIZE, "/a/.;x/b", "/a/b"),
+        (NORMALIZE, "/a/%2e%2e;/b", "/a/..;/b"),
+        (NORMALIZE, "/a;x/b", "/a;x/b"),
         (NORMALIZE, "/a%25b", "/a%25b"),
         (MERGE, "//a//b", "/a/b"),
         (MERGE, "/a//../b", "/a/../b"),

@@ -2,19 +2,13 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
-use std::time::Duration;
 
-use testkit::until;
+use testkit::RealEnvoy;
 
 use super::{parts, plain, routes};
 use crate::config::http::{Action, RouteTable};
 use crate::routing;
-
-/// How long Envoy may take to listen.
-const LIMIT: Duration = Duration::from_secs(60);
 
 /// Routes, and requests to them.
 const CASES: &[(&str, &[&str])] = &[
@@ -157,19 +151,8 @@ fn upstream() -> SocketAddr {
     address
 }
 
-/// A running Envoy, which ends with the test.
-struct Envoy(Child);
-
-impl Drop for Envoy {
-    fn drop(&mut self) {
-        // It may have ended by itself, which is no reason to fail here.
-        drop(self.0.kill());
-        drop(self.0.wait());
-    }
-}
-
-/// A listener for the routes of each case, and where they are.
-fn start(program: &Path, folder: &Path) -> (Envoy, Vec<SocketAddr>) {
+/// An Envoy with a listener for the routes of each case.
+fn start() -> Option<RealEnvoy> {
     let upstream = upstream();
     let listener = |(i, (routes, _)): (usize, &(&str, &[&str]))| {
         format!(
@@ -188,43 +171,15 @@ fn start(program: &Path, folder: &Path) -> (Envoy, Vec<SocketAddr>) {
         listeners.join(", "),
         upstream.port()
     );
-    let (config, admin) = (folder.join("envoy.yaml"), folder.join("admin"));
-    std::fs::write(&config, bootstrap).unwrap();
-    let child = Command::new(program)
-        .arg("--config-path")
-        .arg(&config)
-        .arg("--admin-address-path")
-        .arg(&admin)
-        .args(["--use-dynamic-base-id", "--concurrency", "1", "--log-level", "error"])
-        .stdout(Stdio::null())
-        .spawn()
-        .unwrap();
-    let envoy = Envoy(child);
-    let addresses = until("Envoy's listeners", LIMIT, || addresses(&admin));
-    (envoy, addresses)
-}
-
-/// Where Envoy listens, once it does.
-fn addresses(admin: &Path) -> Option<Vec<SocketAddr>> {
-    let admin: SocketAddr = std::fs::read_to_string(admin).ok()?.trim().parse().ok()?;
-    let mut stream = TcpStream::connect(admin).ok()?;
-    stream.write_all(b"GET /listeners HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n").ok()?;
-    let mut page = String::new();
-    stream.read_to_string(&mut page).ok()?;
-    let address = |i: usize| {
-        let line = page.lines().find_map(|line| line.strip_prefix(&format!("l{i}::")))?;
-        line.trim().parse().ok()
-    };
-    (0..CASES.len()).map(address).collect()
+    RealEnvoy::start(&bootstrap, CASES.len())
 }
 
 #[test]
 fn a_real_envoy_makes_the_same_of_every_request() {
-    let Some(program) = testkit::envoy() else { return };
-    let folder = tempfile::tempdir().unwrap();
-    let (envoy, addresses) = start(&program, folder.path());
+    let Some(envoy) = start() else { return };
     let mut differences = Vec::new();
-    for ((list, targets), address) in CASES.iter().zip(addresses) {
+    for (i, (list, targets)) in CASES.iter().enumerate() {
+        let address = envoy.listener(&format!("l{i}"));
         let table: Arc<RouteTable> = routes(list);
         for target in *targets {
             let (ours, envoys) = (ours(&table, target), envoys(address, target));
@@ -233,6 +188,5 @@ fn a_real_envoy_makes_the_same_of_every_request() {
             }
         }
     }
-    drop(envoy);
     assert!(differences.is_empty(), "{}", differences.join("\n"));
 }

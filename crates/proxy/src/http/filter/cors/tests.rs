@@ -42,6 +42,7 @@ fn a_preflight_of_an_allowed_origin_is_answered() {
         "access-control-allow-credentials: true",
         "access-control-allow-methods: POST,GET",
         "access-control-allow-headers: x-in",
+        "access-control-expose-headers: x-out",
         "access-control-max-age: 86400",
         "access-control-allow-private-network: true",
     ];
