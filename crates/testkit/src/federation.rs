@@ -82,6 +82,11 @@ impl Federation {
         }
     }
 
+    /// The program that runs this federation, as whoever runs it finds it.
+    pub fn binary(&self) -> &Path {
+        &self.binary
+    }
+
     /// The directory that holds everything of this federation.
     pub fn home(&self) -> &Path {
         &self.home

@@ -11,6 +11,7 @@ mod real_envoy;
 mod require;
 mod session;
 mod shell;
+mod terminal;
 mod wait;
 
 pub use account::Account;
@@ -19,4 +20,5 @@ pub use real_envoy::RealEnvoy;
 pub use require::{envoy, kubectl, namespaces, program, skip};
 pub use session::Session;
 pub use shell::{Done, Running, Shell};
-pub use wait::{until, until_async};
+pub use terminal::Terminal;
+pub use wait::{look_for, until, until_async};

@@ -16,7 +16,7 @@ use nix::unistd::Pid;
 use crate::{Account, until};
 
 /// How long a command may take. Far more than any needs; it ends what hangs.
-const LIMIT: Duration = Duration::from_secs(90);
+pub(crate) const LIMIT: Duration = Duration::from_secs(90);
 
 /// Where and as whom command lines run. The environment holds what is listed here and nothing else.
 #[derive(Debug, Clone)]
@@ -81,7 +81,7 @@ impl Shell {
         Running { line: line.to_owned(), group: Group(child), lines }
     }
 
-    fn spawn(&self, line: &str, stdin: Stdio) -> Child {
+    pub(crate) fn spawn(&self, line: &str, stdin: Stdio) -> Child {
         let mut command = Command::new("sh");
         command.args(["-c", line]).current_dir(&self.directory).env_clear().envs(&self.environment);
         command.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
@@ -95,7 +95,7 @@ impl Shell {
 /// A command line that has ended.
 #[derive(Debug)]
 pub struct Done {
-    line: String,
+    pub(crate) line: String,
     /// The exit code; 128 and the signal's number for a command that a signal ended.
     pub code: i32,
     /// What it wrote to stdout.
@@ -173,7 +173,7 @@ impl Running {
 }
 
 /// A process with all that it started, which end with it.
-struct Group(Child);
+pub(crate) struct Group(pub(crate) Child);
 
 impl Group {
     #[track_caller]
@@ -203,7 +203,7 @@ fn read_all(from: &mut impl Read) -> Vec<u8> {
     bytes
 }
 
-fn collect(from: impl Read + Send + 'static, lines: Arc<Mutex<Vec<String>>>) {
+pub(crate) fn collect(from: impl Read + Send + 'static, lines: Arc<Mutex<Vec<String>>>) {
     std::thread::spawn(move || {
         for line in BufReader::new(from).split(b'\n') {
             let line = lossy(line.expect("a pipe can be read"));
@@ -212,7 +212,7 @@ fn collect(from: impl Read + Send + 'static, lines: Arc<Mutex<Vec<String>>>) {
     });
 }
 
-fn lossy(bytes: Vec<u8>) -> String {
+pub(crate) fn lossy(bytes: Vec<u8>) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 

@@ -13,8 +13,8 @@ pub fn until<T>(what: &str, limit: Duration, look: impl FnMut() -> Option<T>) ->
     look_for(limit, look).unwrap_or_else(|| panic!("waited {limit:?} in vain: {what}"))
 }
 
-/// [`until`], for callers that have more to say when `limit` is over.
-pub(crate) fn look_for<T>(limit: Duration, mut look: impl FnMut() -> Option<T>) -> Option<T> {
+/// [`until`], for callers that have more to say when `limit` is over: then there is nothing.
+pub fn look_for<T>(limit: Duration, mut look: impl FnMut() -> Option<T>) -> Option<T> {
     let end = Instant::now() + limit;
     loop {
         let found = look();
