@@ -8,8 +8,8 @@ use nix::sys::signal::SigSet;
 
 use crate::output::{self, Format};
 use crate::{
-    analyze, cluster, down, explain, gateway, image, kube_inject, kubeconfig, pilot_agent, proxy, proxy_config, run,
-    status, up,
+    analyze, cluster, demo, down, explain, gateway, image, kube_inject, kubeconfig, pilot_agent, proxy, proxy_config,
+    run, status, up,
 };
 
 /// Exit code of a negative answer: something is not running, not found, not equal.
@@ -53,6 +53,10 @@ enum Command {
     #[command(after_help = "Examples:\n  isthmus down            keep the objects for the next `isthmus up`\n  \
         isthmus down --delete   forget them")]
     Down(down::DownArgs),
+    /// Show three clusters that share services through private gateways, step by step, with real traffic
+    #[command(after_help = "Examples:\n  isthmus demo                  until Ctrl-C, to look around\n  \
+        isthmus demo --once -o json   for a script: exit code 0 if every step went as it should, 1 if one did not")]
+    Demo(demo::DemoArgs),
     /// Show the clusters, how to reach them, and the forwarded ports
     #[command(after_help = "Examples:\n  isthmus status\n  isthmus status -o json")]
     Status(status::StatusArgs),
@@ -131,6 +135,7 @@ pub(crate) fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Up(args) => up::up(args),
         Command::Down(args) => down::down(args),
+        Command::Demo(args) => demo::demo(args),
         Command::Status(args) => status::status(args),
         Command::Run(args) => run::run(args),
         Command::Shell(args) => run::shell(args),

@@ -7,6 +7,7 @@ mod analyze;
 mod cli;
 mod cluster;
 mod data_plane;
+mod demo;
 mod down;
 mod explain;
 mod federation;

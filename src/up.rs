@@ -19,6 +19,9 @@ use crate::federation::{Federation, Home, cluster_name, lock_slots};
 use crate::output::say;
 use crate::{down, kubeconfig, ready};
 
+/// What asks a command in the foreground to end.
+pub(crate) const INTERRUPTIONS: [Signal; 3] = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP];
+
 #[derive(Args)]
 pub(crate) struct UpArgs {
     /// The clusters to start [default: those of the federation, or c1]
@@ -59,11 +62,14 @@ pub(crate) fn up(args: UpArgs) -> anyhow::Result<ExitCode> {
     // Signals are blocked before anything is started, so that none of them can leave half a federation behind.
     let signals = block_signals()?;
     let was_running = OuterNetwork::find(home.path()).is_some();
-    if let Err(error) = start(&home, &clusters, data_plane) {
-        if !was_running && home.path().exists() {
-            down::stop(&home)?;
+    match start(&home, &clusters, data_plane) {
+        Ok(first) => explain(&home, &first),
+        Err(error) => {
+            if !was_running && home.path().exists() {
+                down::stop(&home)?;
+            }
+            return Err(error);
         }
-        return Err(error);
     }
     if detach {
         return Ok(ExitCode::SUCCESS);
@@ -76,8 +82,8 @@ pub(crate) fn up(args: UpArgs) -> anyhow::Result<ExitCode> {
     outcome
 }
 
-/// Starts what is not running yet and returns when all of it serves.
-fn start(home: &Home, names: &[String], data_plane: Option<DataPlane>) -> anyhow::Result<()> {
+/// Starts what is not running yet and returns when all of it serves; the first cluster is the current one then.
+pub(crate) fn start(home: &Home, names: &[String], data_plane: Option<DataPlane>) -> anyhow::Result<String> {
     let began = Instant::now();
     home.create()?;
     let _lock = home.lock()?;
@@ -115,8 +121,7 @@ fn start(home: &Home, names: &[String], data_plane: Option<DataPlane>) -> anyhow
     }
     let first = names.first().context("a federation has a cluster")?;
     kubeconfig::merge(home, &federation, first)?;
-    explain(home, first);
-    Ok(())
+    Ok(first.clone())
 }
 
 /// Running clusters have told their pods already what to run.
@@ -200,17 +205,17 @@ impl Starting {
     }
 }
 
-fn block_signals() -> anyhow::Result<SigSet> {
+/// Blocks the signals that [`wait`] waits for.
+pub(crate) fn block_signals() -> anyhow::Result<SigSet> {
     let mut signals = SigSet::empty();
-    for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGCHLD] {
-        signals.add(signal);
-    }
+    INTERRUPTIONS.iter().for_each(|signal| signals.add(*signal));
+    signals.add(Signal::SIGCHLD);
     signals.thread_block()?;
     Ok(signals)
 }
 
 /// Waits until somebody ends this command; a cluster that ends by itself is told.
-fn wait(signals: SigSet) -> anyhow::Result<ExitCode> {
+pub(crate) fn wait(signals: SigSet) -> anyhow::Result<ExitCode> {
     say("\nCtrl-C stops it");
     loop {
         match signals.wait()? {
@@ -253,6 +258,6 @@ fn run(home: &Home, command: &[OsString], signals: SigSet) -> anyhow::Result<Exi
 }
 
 /// The exit code by which shells tell that a signal ended a command.
-fn ended_by(signal: i32) -> ExitCode {
+pub(crate) fn ended_by(signal: i32) -> ExitCode {
     ExitCode::from(u8::try_from(128 + signal).unwrap_or(crate::cli::FAILED))
 }

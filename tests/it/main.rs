@@ -7,6 +7,7 @@ mod cli;
 mod client_py;
 mod client_rs;
 mod crash;
+mod demo;
 mod faults;
 mod kubectl;
 mod mesh;
@@ -14,6 +15,7 @@ mod network;
 mod pods;
 mod readme;
 mod sidecar;
+mod walkthrough;
 
 use std::path::Path;
 use std::sync::Arc;

@@ -31,6 +31,15 @@ impl fmt::Debug for Certificate {
     }
 }
 
+/// Which end of a connection a certificate is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PeerEnd {
+    /// The one that connects.
+    Client,
+    /// The one that is connected to.
+    Server,
+}
+
 /// A certificate authority with its key.
 ///
 /// Every certificate has a key pair of its own, and serial numbers are derived from it (a SHA-256 hash of the public
@@ -108,6 +117,19 @@ impl Authority {
         self.issue(params, ExtendedKeyUsagePurpose::ClientAuth)
     }
 
+    /// A certificate for one end of connections between meshes, valid for one year: whoever shows it is `uri`, whatever its
+    /// common name.
+    pub fn issue_peer(&self, common_name: &str, uri: &str, end: PeerEnd) -> Result<Certificate, PkiError> {
+        let mut params = params(DnType::CommonName, common_name, LEAF_LIFETIME)?;
+        let uri = uri.try_into().map_err(|e| PkiError::new(&format!("{uri:?} is no URI"), e))?;
+        params.subject_alt_names.push(SanType::URI(uri));
+        let usage = match end {
+            PeerEnd::Client => ExtendedKeyUsagePurpose::ClientAuth,
+            PeerEnd::Server => ExtendedKeyUsagePurpose::ServerAuth,
+        };
+        self.issue(params, usage)
+    }
+
     fn issue(&self, mut params: CertificateParams, usage: ExtendedKeyUsagePurpose) -> Result<Certificate, PkiError> {
         let key = new_key()?;
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
@@ -180,6 +202,21 @@ mod tests {
         leaf.verify_signature(Some(ca.public_key())).unwrap();
         assert_eq!(leaf.issuer(), ca.subject());
         assert!(leaf.validity().is_valid() && !leaf.is_ca());
+    }
+
+    #[test]
+    fn a_peers_certificate_says_who_it_is_and_which_end_it_may_be() {
+        let authority = Authority::generate("one").unwrap();
+        let of = |end| authority.issue_peer("c1", "spiffe://c1.example.com/gateway", end).unwrap();
+        let usage = |certificate: &Certificate| {
+            let (_, pem) = x509_parser::pem::parse_x509_pem(certificate.chain_pem.as_bytes()).unwrap();
+            let leaf = pem.parse_x509().unwrap();
+            let names = leaf.subject_alternative_name().unwrap().unwrap().value.general_names.clone();
+            assert!(format!("{names:?}").contains("spiffe://c1.example.com/gateway"), "{names:?}");
+            let usage = leaf.extended_key_usage().unwrap().unwrap().value;
+            (usage.client_auth, usage.server_auth)
+        };
+        assert_eq!((usage(&of(PeerEnd::Client)), usage(&of(PeerEnd::Server))), ((true, false), (false, true)));
     }
 
     #[test]

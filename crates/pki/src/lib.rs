@@ -10,7 +10,7 @@ mod spiffe;
 mod tls;
 mod token;
 
-pub use authority::{Authority, Certificate};
+pub use authority::{Authority, Certificate, PeerEnd};
 pub use identity::client_identity;
 pub use mesh_authority::{CaCerts, MeshAuthority, WORKLOAD_LIFETIME};
 pub use signing_request::{OwnRequest, SigningRequest};
