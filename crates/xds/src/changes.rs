@@ -98,7 +98,9 @@ impl<'m> Changes<'m> {
         if self.hosts.is_empty() && self.encrypted.is_empty() {
             return Outdated::Nothing;
         }
-        let reached = gateway::reached(new, class);
+        // Services come and go that may be called by server name.
+        let mut reached = gateway::reached(new, class);
+        reached.extend(gateway::reached(old, class));
         let mut clusters = BTreeSet::new();
         for host in self.hosts.iter().filter(|host| reached.contains(**host)) {
             match (scope::seen(old, class, host), scope::seen(new, class, host)) {

@@ -1,5 +1,6 @@
-//! Where a sidecar's connections go.
+//! Where a proxy's connections go.
 
+mod forwarded;
 mod http;
 mod traffic;
 mod transport;
@@ -21,6 +22,7 @@ use crate::mesh::{Discovery, Endpoint, Mesh, Protocol, Service};
 use crate::policy::{Effective, Merged};
 use crate::scope::{Group, GroupPort, Scope};
 use crate::{Code, OutboundClass, Resources, endpoint, tls, wire};
+pub(crate) use forwarded::forwarded;
 use http::Upstream;
 
 /// Refuses every connection.
@@ -216,6 +218,8 @@ impl Called<'_> {
             _ if by_caller => DiscoveryType::OriginalDst,
             // Requests name a service rather than one of its endpoints.
             Discovery::Headless if self.port.port.protocol.is_http() => DiscoveryType::Eds,
+            // What reaches a gateway was addressed to the gateway.
+            Discovery::Headless | Discovery::Caller if self.class.router.is_some() => DiscoveryType::Eds,
             Discovery::Headless | Discovery::Caller => DiscoveryType::OriginalDst,
             Discovery::Known => DiscoveryType::Eds,
             Discovery::Dns { all: true } => DiscoveryType::StrictDns,

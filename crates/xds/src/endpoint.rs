@@ -101,17 +101,22 @@ fn distance(class: &OutboundClass, setting: &LocalityLoadBalancer, endpoint: &En
     }
 }
 
-fn lb_endpoint(mesh: &Mesh, endpoint: &Endpoint) -> LbEndpoint {
+/// Whether an endpoint takes mutual TLS.
+pub(crate) fn is_mutual(mesh: &Mesh, endpoint: &Endpoint) -> bool {
     let workload = &endpoint.workload;
     let accepts = mesh.peers.of(&workload.namespace, &workload.labels).at(endpoint.port) != MutualTlsMode::Disable;
-    let mutual = workload.has_proxy() && accepts;
+    workload.has_proxy() && accepts
+}
+
+fn lb_endpoint(mesh: &Mesh, endpoint: &Endpoint) -> LbEndpoint {
+    let workload = &endpoint.workload;
     let mode = || wire::metadata("envoy.transport_socket_match", wire::fields([("tlsMode", wire::text("istio"))]));
     LbEndpoint {
         host_identifier: Some(HostIdentifier::Endpoint(Address {
             address: Some(wire::address(&endpoint.address, endpoint.port)),
             ..Address::default()
         })),
-        metadata: mutual.then(mode),
+        metadata: is_mutual(mesh, endpoint).then(mode),
         load_balancing_weight: Some(workload.weight.max(1)),
         ..LbEndpoint::default()
     }

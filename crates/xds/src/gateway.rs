@@ -3,6 +3,7 @@
 
 mod chain;
 mod connections;
+mod named;
 mod server;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -12,7 +13,7 @@ use api::istio::Hostname;
 use crate::destination::Destinations;
 use crate::filter::WorkloadPolicies;
 use crate::mesh::Mesh;
-use crate::patch::{Direction, Served};
+use crate::patch::{Direction, Doors, Served};
 use crate::scope::{self, Scope};
 use crate::{Diagnostic, OutboundClass, Resources, Table, cluster, filter, route};
 use server::Bind;
@@ -22,9 +23,9 @@ pub(crate) use server::Opened;
 pub(crate) fn build(mesh: &Mesh, class: &OutboundClass) -> (Resources, BTreeMap<String, BTreeSet<Diagnostic>>) {
     let mut resources = Resources::default();
     let binds = server::binds(mesh, class, &mut resources);
-    let scope = Scope::of_router(mesh, class, &hosts(mesh, class, &binds));
-    cluster::outbound(mesh, class, &scope, &mut resources);
-    let gate = Gate::new(mesh, class, &scope);
+    let scopes = Scopes::of(mesh, class, &binds, None);
+    scopes.clusters(mesh, class, &mut resources);
+    let gate = Gate::new(mesh, class, &scopes);
     for bind in &binds {
         chain::listen(&gate, bind, &mut resources);
     }
@@ -34,20 +35,55 @@ pub(crate) fn build(mesh: &Mesh, class: &OutboundClass) -> (Resources, BTreeMap<
         of_tables.insert(name, diagnostics);
     }
     mesh.telemetries.apply(mesh, class, Direction::Gateway, &mut resources);
-    mesh.patches.apply(&class.patches, Direction::Gateway, &served(&binds), &mut resources);
+    mesh.patches.apply(&class.patches, Direction::Gateway, &doors(mesh, class, &binds), &mut resources);
     (resources, of_tables)
 }
 
 /// Its tables of routes: all, or those that are wanted.
 pub(crate) fn tables(mesh: &Mesh, class: &OutboundClass, wanted: Option<&BTreeSet<String>>) -> BTreeMap<String, Table> {
     let binds = server::binds(mesh, class, &mut Resources::default());
-    let scope = Scope::of_router(mesh, class, &hosts(mesh, class, &binds));
-    tables_of(&Gate::new(mesh, class, &scope), &binds, wanted)
+    let scopes = Scopes::of(mesh, class, &binds, None);
+    tables_of(&Gate::new(mesh, class, &scopes), &binds, wanted)
+}
+
+/// The clusters of some hosts, as far as it forwards anything to them.
+pub(crate) fn clusters_of(mesh: &Mesh, class: &OutboundClass, only: &BTreeSet<Hostname>) -> Resources {
+    let mut resources = Resources::default();
+    let binds = server::binds(mesh, class, &mut Resources::default());
+    Scopes::of(mesh, class, &binds, Some(only)).clusters(mesh, class, &mut resources);
+    resources
 }
 
 /// The hosts to which it forwards anything.
 pub(crate) fn reached(mesh: &Mesh, class: &OutboundClass) -> BTreeSet<Hostname> {
-    hosts(mesh, class, &server::binds(mesh, class, &mut Resources::default()))
+    let binds = server::binds(mesh, class, &mut Resources::default());
+    let mut hosts = hosts(mesh, class, &binds);
+    hosts.extend(named::hosts(mesh, class, &binds));
+    hosts
+}
+
+/// The services to which a gateway forwards.
+struct Scopes<'m> {
+    /// Where routes lead, and whom it asks on its own account.
+    routed: Scope<'m>,
+    /// What may be called by server name.
+    named: Scope<'m>,
+}
+
+impl<'m> Scopes<'m> {
+    fn of(mesh: &'m Mesh, class: &OutboundClass, binds: &[Bind<'_>], only: Option<&BTreeSet<Hostname>>) -> Scopes<'m> {
+        let among = |mut hosts: BTreeSet<Hostname>| {
+            hosts.retain(|host| only.is_none_or(|only| only.contains(host)));
+            Scope::of_router(mesh, class, &hosts)
+        };
+        let named = named::hosts(mesh, class, binds);
+        Scopes { routed: among(hosts(mesh, class, binds)), named: among(named) }
+    }
+
+    fn clusters(&self, mesh: &Mesh, class: &OutboundClass, resources: &mut Resources) {
+        cluster::outbound(mesh, class, &self.routed, resources);
+        cluster::forwarded(mesh, class, &self.named, resources);
+    }
 }
 
 /// A gateway, as far as it does not depend on where a call arrives.
@@ -55,15 +91,18 @@ struct Gate<'a> {
     mesh: &'a Mesh,
     class: &'a OutboundClass,
     destinations: Destinations<'a>,
+    /// What may be called by server name.
+    named: &'a Scope<'a>,
     policies: WorkloadPolicies<'a>,
 }
 
 impl<'a> Gate<'a> {
-    fn new(mesh: &'a Mesh, class: &'a OutboundClass, scope: &'a Scope<'a>) -> Gate<'a> {
+    fn new(mesh: &'a Mesh, class: &'a OutboundClass, scopes: &'a Scopes<'a>) -> Gate<'a> {
         Gate {
             mesh,
             class,
-            destinations: Destinations { mesh, class, scope },
+            destinations: Destinations { mesh, class, scope: &scopes.routed },
+            named: &scopes.named,
             policies: WorkloadPolicies::of_router(mesh, class),
         }
     }
@@ -97,8 +136,8 @@ fn tables_of(gate: &Gate<'_>, binds: &[Bind<'_>], wanted: Option<&BTreeSet<Strin
         .collect()
 }
 
-/// The servers behind each listener and table, by which patches choose them.
-fn served(binds: &[Bind<'_>]) -> BTreeMap<String, Served> {
+/// What patches choose by.
+fn doors(mesh: &Mesh, class: &OutboundClass, binds: &[Bind<'_>]) -> Doors {
     let mut all = BTreeMap::<String, Served>::new();
     for bind in binds {
         for opened in &bind.servers {
@@ -108,5 +147,6 @@ fn served(binds: &[Bind<'_>]) -> BTreeMap<String, Served> {
             }
         }
     }
-    all
+    let own = server::services(mesh, class).into_iter().flat_map(|service| &service.ports);
+    Doors { served: all, known: own.map(|port| port.number).collect() }
 }

@@ -41,7 +41,7 @@ use envoy::envoy::config::endpoint::v3::ClusterLoadAssignment;
 use envoy::envoy::config::listener::v3::Listener;
 use envoy::envoy::config::route::v3::RouteConfiguration;
 
-use patch::Direction;
+use patch::{Direction, Doors};
 
 pub use changes::{Changes, Outdated};
 pub use cluster::BLACK_HOLE;
@@ -110,7 +110,7 @@ pub fn outbound_apart(mesh: &Mesh, class: &OutboundClass) -> (Resources, BTreeMa
         of_tables.insert(name, diagnostics);
     }
     mesh.telemetries.apply(mesh, class, Direction::Outbound, &mut resources);
-    mesh.patches.apply(&class.patches, Direction::Outbound, &BTreeMap::new(), &mut resources);
+    mesh.patches.apply(&class.patches, Direction::Outbound, &Doors::default(), &mut resources);
     (resources, of_tables)
 }
 
@@ -125,14 +125,11 @@ pub fn tables(mesh: &Mesh, class: &OutboundClass, wanted: Option<&BTreeSet<Strin
 
 /// What [`outbound`] has of clusters and endpoints for some hosts, and for those to which their routes lead.
 pub fn clusters_of(mesh: &Mesh, class: &OutboundClass, hosts: &BTreeSet<Hostname>) -> Resources {
+    if class.router.is_some() {
+        return gateway::clusters_of(mesh, class, hosts);
+    }
     let mut resources = Resources::default();
-    let scope = match class.router {
-        Some(_) => {
-            let reached = gateway::reached(mesh, class);
-            scope::Scope::of_router(mesh, class, &hosts.intersection(&reached).cloned().collect())
-        }
-        None => scope::Scope::of_hosts(mesh, class, hosts),
-    };
+    let scope = scope::Scope::of_hosts(mesh, class, hosts);
     cluster::outbound(mesh, class, &scope, &mut resources);
     resources
 }
@@ -152,7 +149,7 @@ pub fn outbound_of(mesh: &Mesh, class: &OutboundClass, hosts: &BTreeSet<Hostname
         resources.diagnostics.extend(diagnostics);
     }
     mesh.telemetries.apply(mesh, class, Direction::Outbound, &mut resources);
-    mesh.patches.apply(&class.patches, Direction::Outbound, &BTreeMap::new(), &mut resources);
+    mesh.patches.apply(&class.patches, Direction::Outbound, &Doors::default(), &mut resources);
     resources
 }
 
@@ -166,6 +163,6 @@ pub fn inbound(mesh: &Mesh, node: &Node) -> Resources {
     listener::inbound(mesh, node, &mut resources);
     let class = mesh.outbound_class(node);
     mesh.telemetries.apply(mesh, &class, Direction::Inbound, &mut resources);
-    mesh.patches.apply(&class.patches, Direction::Inbound, &BTreeMap::new(), &mut resources);
+    mesh.patches.apply(&class.patches, Direction::Inbound, &Doors::default(), &mut resources);
     resources
 }

@@ -2,7 +2,8 @@
 //!
 //! A patch whose place is not there does nothing in Istio, and says nothing. One that authorizes would leave a door open
 //! that its author believes closed, so here it never does nothing: a filter of RBAC whose neighbour is missing is put
-//! first; one of requests where only bytes are spoken, and one that cannot be read, refuses everything.
+//! first; one for a port that a gateway does not know is put at every port that its object does not guard otherwise; one of
+//! requests where only bytes are spoken, and one that cannot be read, refuses everything.
 
 mod cluster;
 mod listener;
@@ -11,6 +12,7 @@ mod name;
 mod prepare;
 mod route;
 mod sequence;
+mod stray;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -94,11 +96,26 @@ impl Served {
     }
 }
 
+/// The doors of a gateway, by which patches choose what they change. A sidecar has none.
+#[derive(Debug, Default)]
+pub(crate) struct Doors {
+    /// The servers behind each listener and each table of routes, by its name.
+    pub(crate) served: BTreeMap<String, Served>,
+    /// The ports of the services that the gateway belongs to.
+    pub(crate) known: BTreeSet<u16>,
+}
+
+impl Doors {
+    /// Whether a server has a port.
+    fn has_server(&self, port: u16) -> bool {
+        self.served.values().any(|served| served.ports.contains(&port))
+    }
+}
+
 /// What is patched.
 struct Target<'a> {
     direction: Direction,
-    /// The servers of a gateway, by the names of listeners and tables.
-    served: &'a BTreeMap<String, Served>,
+    doors: &'a Doors,
     resources: &'a mut Resources,
 }
 
@@ -166,12 +183,17 @@ impl EnvoyFilters {
         &self,
         names: &[NamespacedName],
         direction: Direction,
-        served: &BTreeMap<String, Served>,
+        doors: &Doors,
         resources: &mut Resources,
     ) {
         for filter in self.named(names) {
-            for patch in filter.patches.iter().filter(|patch| patch.is_for(direction)) {
-                let outcome = one(patch, &mut Target { direction, served, resources });
+            let patches: Vec<&Patch> = filter.patches.iter().filter(|patch| patch.is_for(direction)).collect();
+            let mut target = Target { direction, doors, resources: &mut *resources };
+            let mut outcomes: Vec<_> = patches.iter().map(|patch| (*patch, one(patch, &mut target))).collect();
+            if direction == Direction::Gateway {
+                outcomes.extend(stray::guard(&patches, &mut target));
+            }
+            for (patch, outcome) in outcomes {
                 let found = |(severity, code, message): Finding| Diagnostic {
                     object: filter.object.clone(),
                     field: patch.field.clone(),

@@ -5,7 +5,7 @@ use envoy::envoy::config::core::v3::{TrafficDirection, TransportSocket};
 use envoy::envoy::config::listener::v3::{FilterChain, FilterChainMatch};
 
 use super::server::{Bind, Opened, Speaks};
-use super::{Gate, connections};
+use super::{Gate, connections, named};
 use crate::filter::http_connections;
 use crate::filter::tcp_proxy::Target;
 use crate::listener::branch::{Branch, by_server_name};
@@ -66,7 +66,10 @@ impl Chains<'_> {
                 let branches = connections::by_name(self.gate, opened, resources);
                 self.streams(opened, branches, None, resources);
             }
-            Speaks::Named => {}
+            Speaks::Named => {
+                let branches = named::branches(self.gate, opened);
+                self.streams(opened, branches, None, resources);
+            }
         }
     }
 
@@ -122,7 +125,7 @@ impl Chains<'_> {
     ) {
         for Branch { condition, target } in branches {
             let (free, first) = self.claims.claim(condition, &opened.object);
-            if let Some(first) = first {
+            if let Some(first) = first.filter(|first| *first != opened.object) {
                 let message = format!("{first} is older and has the same names at {}", self.bind.listener());
                 let field = format!("{}.hosts", opened.field);
                 resources.diagnostics.insert(opened.object.warning(field, Code::Conflict, message));

@@ -126,8 +126,7 @@ const ANY: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 
 /// Everything that listens at a gateway, by port.
 pub(super) fn binds<'m>(mesh: &'m Mesh, class: &'m OutboundClass, resources: &mut Resources) -> Vec<Bind<'m>> {
-    let node = class.node();
-    let services: Vec<&Service> = mesh.services.all().map(AsRef::as_ref).filter(|s| s.selects(&node)).collect();
+    let services = services(mesh, class);
     let mut merging = Merging { mesh, class, services, binds: BTreeMap::new(), tables: BTreeSet::new() };
     for gateway in mesh.gateways.of(&class.labels) {
         for (i, server) in gateway.spec.servers.iter().enumerate() {
@@ -135,6 +134,12 @@ pub(super) fn binds<'m>(mesh: &'m Mesh, class: &'m OutboundClass, resources: &mu
         }
     }
     merging.binds.into_values().collect()
+}
+
+/// The services that a gateway belongs to.
+pub(super) fn services<'m>(mesh: &'m Mesh, class: &OutboundClass) -> Vec<&'m Service> {
+    let node = class.node();
+    mesh.services.all().map(AsRef::as_ref).filter(|service| service.selects(&node)).collect()
 }
 
 /// Servers, the oldest Gateway's first.

@@ -1,7 +1,5 @@
 //! Patches to listeners, their chains, and the filters of these.
 
-use std::collections::BTreeMap;
-
 use api::istio::envoy_filter::{ApplyTo, FilterChainMatch, ListenerMatch, Operation};
 use envoy::envoy::config::core::v3::{address, socket_address::PortSpecifier};
 use envoy::envoy::config::listener::v3::{Filter, FilterChain, Listener, ListenerFilter, filter};
@@ -10,7 +8,7 @@ use prost::Message;
 use prost_reflect::DynamicMessage;
 
 use super::sequence::{Anchor, Sequence};
-use super::{Direction, Finding, Patch, Served, Speaks, Target, message, name, prepare};
+use super::{Direction, Doors, Finding, Patch, Speaks, Target, message, name, prepare};
 use crate::{Code, Severity, wire};
 
 pub(super) const NETWORK_FILTER: &str = "envoy.config.listener.v3.Filter";
@@ -26,7 +24,7 @@ const GONE: [&str; 3] = ["mixer", "envoy.filters.network.sni_cluster", "envoy.fi
 
 /// What became of a patch.
 #[derive(Default)]
-struct Outcome {
+pub(super) struct Outcome {
     /// The chains, or listeners, that it is for.
     selected: usize,
     /// Those where its place was.
@@ -39,23 +37,34 @@ pub(super) fn apply(patch: &Patch, target: &mut Target<'_>) -> Result<Vec<Findin
     if patch.what == ApplyTo::Listener {
         return whole(patch, target).map(|()| Vec::new());
     }
-    let Target { direction, served, resources } = target;
-    let mut outcome = Outcome::default();
+    let doors = target.doors;
     let place = patch.place.listener.clone().unwrap_or_default();
-    for listener in resources.listeners.values_mut().filter(|listener| is_selected(patch, &place, served, listener)) {
+    let outcome = in_listeners(patch, &place, target, |listener| is_selected(patch, doors, listener))?;
+    Ok(findings(patch, &place, &outcome))
+}
+
+/// Applies a patch to some listeners, as far as it is for parts of them.
+pub(super) fn in_listeners(
+    patch: &Patch,
+    place: &ListenerMatch,
+    target: &mut Target<'_>,
+    selected: impl Fn(&Listener) -> bool,
+) -> Result<Outcome, String> {
+    let mut outcome = Outcome::default();
+    for listener in target.resources.listeners.values_mut().filter(|listener| selected(listener)) {
         match patch.what {
-            ApplyTo::ListenerFilter => listener_filters(patch, &place, listener, &mut outcome)?,
-            ApplyTo::FilterChain => chains(patch, &place, listener, *direction, &mut outcome)?,
+            ApplyTo::ListenerFilter => listener_filters(patch, place, listener, &mut outcome)?,
+            ApplyTo::FilterChain => chains(patch, place, listener, target.direction, &mut outcome)?,
             _ => {
                 let inbound = is_virtual(listener);
                 let own = listener.filter_chains.iter_mut().chain(&mut listener.default_filter_chain);
-                for chain in own.filter(|chain| has_chain(&place, chain, inbound)) {
-                    filters(patch, &place, chain, &mut outcome)?;
+                for chain in own.filter(|chain| has_chain(place, chain, inbound)) {
+                    filters(patch, place, chain, &mut outcome)?;
                 }
             }
         }
     }
-    Ok(findings(patch, &place, &outcome))
+    Ok(outcome)
 }
 
 /// What is said of a patch whose place is missing.
@@ -107,12 +116,16 @@ fn host(listener: &Listener) -> Option<&str> {
 
 /// Whether a patch is for a listener. The ports of a workload are those of the chains of its one listener, those of a
 /// gateway those of its servers.
-fn is_selected(patch: &Patch, place: &ListenerMatch, served: &BTreeMap<String, Served>, listener: &Listener) -> bool {
+pub(super) fn is_selected(patch: &Patch, doors: &Doors, listener: &Listener) -> bool {
+    let unset = ListenerMatch::default();
+    let place = patch.place.listener.as_ref().unwrap_or(&unset);
     let named = place.name.is_empty() || place.name == listener.name;
-    let wanted = u32::from(place.port_number);
-    let numbered = match served.get(&listener.name) {
+    let (number, wanted) = (place.port_number, u32::from(place.port_number));
+    let numbered = match doors.served.get(&listener.name) {
         _ if wanted == 0 => true,
-        Some(served) => served.ports.contains(&place.port_number),
+        Some(served) if served.ports.contains(&number) => true,
+        // Who guards a port that no server has may mean one where the pods listen.
+        Some(_) => patch.guards && !doors.has_server(number) && port(listener) == Some(wanted),
         None => is_virtual(listener) || port(listener) == Some(wanted),
     };
     let addressed =
@@ -143,9 +156,8 @@ fn has_chain(place: &ListenerMatch, chain: &FilterChain, inbound: bool) -> bool 
 
 /// Adds, merges, removes or replaces listeners.
 fn whole(patch: &Patch, target: &mut Target<'_>) -> Result<(), String> {
-    let Target { direction, served, resources } = target;
-    let place = patch.place.listener.clone().unwrap_or_default();
-    let selected = |listener: &Listener| is_selected(patch, &place, served, listener);
+    let Target { direction, doors, resources } = target;
+    let selected = |listener: &Listener| is_selected(patch, doors, listener);
     match (patch.operation, &patch.value) {
         (Operation::Add, Some(value)) if patch.adds(*direction) => {
             let listener: Listener = message::typed(value)?;

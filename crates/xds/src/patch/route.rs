@@ -15,7 +15,7 @@ const HOST: &str = "envoy.config.route.v3.VirtualHost";
 const ROUTE: &str = "envoy.config.route.v3.Route";
 
 pub(super) fn apply(patch: &Patch, target: &mut Target<'_>) -> Result<Vec<Finding>, String> {
-    let (served, resources) = (target.served, &mut *target.resources);
+    let (served, resources) = (&target.doors.served, &mut *target.resources);
     let place = patch.place.route_configuration.clone().unwrap_or_default();
     for proxy in resources.listeners.values_mut() {
         for chain in proxy.filter_chains.iter_mut().chain(&mut proxy.default_filter_chain) {

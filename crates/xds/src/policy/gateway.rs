@@ -1,6 +1,6 @@
 //! What gateways listen for, by whom it is for.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use api::NamespacedName;
@@ -22,6 +22,8 @@ pub(crate) struct Gateways {
     by_age: Vec<Arc<Object<Gateway>>>,
     /// The hosts of each, with the namespaces from which routes may be bound; `None` is any.
     served: BTreeMap<NamespacedName, HostIndex<Option<String>>>,
+    /// The numbers of the ports of each.
+    ports: BTreeMap<NamespacedName, BTreeSet<u16>>,
 }
 
 /// A host of a server.
@@ -77,7 +79,9 @@ impl Gateways {
                 }
             }
         }
-        Gateways { by_age, served }
+        let numbers = |object: &Object<Gateway>| object.spec.servers.iter().map(|server| server.port.number).collect();
+        let ports = by_age.iter().map(|object| (object.name(), numbers(object))).collect();
+        Gateways { by_age, served, ports }
     }
 
     /// Those for a gateway's pod, whatever their namespaces, oldest first. One without a selector is for every gateway.
@@ -87,6 +91,11 @@ impl Gateways {
 
     pub(crate) fn get(&self, name: &NamespacedName) -> Option<&Arc<Object<Gateway>>> {
         self.by_age.iter().find(|object| object.name() == *name)
+    }
+
+    /// Whether a gateway has a server at a port; one that is not there might.
+    pub(crate) fn has_port(&self, gateway: &NamespacedName, port: u16) -> bool {
+        self.ports.get(gateway).is_none_or(|ports| ports.contains(&port))
     }
 
     /// Whether a gateway has a server for some name that `host` stands for, to which routes of a namespace may be bound;

@@ -56,10 +56,10 @@ impl Routes {
             let route = Arc::new(route);
             check(&route, found);
             routes.bind(&route, gateways, found);
+            check_ports(&route, services, gateways, found);
             if !is_through(&object.spec.gateways, namespace, None) {
                 continue;
             }
-            check_ports(&route, services, found);
             for (i, host) in object.spec.hosts.iter().enumerate() {
                 let field = format!("spec.hosts[{i}]");
                 let host = Hostname::resolve(host, namespace, DOMAIN);
@@ -216,14 +216,32 @@ fn is_through(gateways: &[String], namespace: &str, gateway: Option<&NamespacedN
     gateways.is_empty() || gateways.iter().any(|text| gateway_name(text, namespace).as_ref() == gateway)
 }
 
-/// Conditions on ports that none of the hosts has.
-fn check_ports(route: &Route, services: &Services, found: &mut Vec<Diagnostic>) {
+/// Conditions on ports that neither any of the hosts has nor any of the gateways.
+fn check_ports(route: &Route, services: &Services, gateways: &Gateways, found: &mut Vec<Diagnostic>) {
     let (object, spec) = (&route.object, &route.spec);
-    let hosts = || route.hosts();
-    let known = || hosts().flat_map(|host| services.of_host(&host).iter().cloned());
-    if hosts().any(|host| host.is_wildcard()) || known().next().is_none() {
+    let of_sidecars = is_through(&spec.gateways, &object.namespace, None);
+    let bound: Vec<_> = spec.gateways.iter().filter_map(|text| gateway_name(text, &object.namespace)).collect();
+    let known = || route.hosts().flat_map(|host| services.of_host(&host).iter().cloned());
+    if of_sidecars && (route.hosts().any(|host| host.is_wildcard()) || known().next().is_none()) {
         return;
     }
+    let whose = match (of_sidecars, bound.is_empty()) {
+        (true, true) => "no service of these hosts has",
+        (true, false) => "no service of these hosts and no server of these gateways has",
+        (false, _) => "no server of these gateways has",
+    };
+    for (field, port) in ports(route) {
+        let of_service = || of_sidecars && known().any(|service| service.ports.iter().any(|p| p.number == port));
+        if !of_service() && !bound.iter().any(|gateway| gateways.has_port(gateway, port)) {
+            let message = format!("{whose} the port {port}; the condition never holds");
+            found.push(object.warning(field, Code::ReferenceNotFound, message));
+        }
+    }
+}
+
+/// The ports in the conditions of a route's own, with their fields.
+fn ports(route: &Route) -> Vec<(String, u16)> {
+    let Route { object, spec, http, .. } = route;
     let tcp = spec.tcp.iter().enumerate().flat_map(|(i, route)| {
         let ports = route.matches.iter().enumerate();
         ports.filter_map(move |(j, m)| Some((format!("spec.tcp[{i}].match[{j}].port"), m.port?)))
@@ -232,16 +250,11 @@ fn check_ports(route: &Route, services: &Services, found: &mut Vec<Diagnostic>) 
         let ports = route.matches.iter().enumerate();
         ports.filter_map(move |(j, m)| Some((format!("spec.tls[{i}].match[{j}].port"), m.port?)))
     });
-    let http = route.http.iter().filter(|http| http.object == *object).flat_map(|http| {
+    let http = http.iter().filter(|http| http.object == *object).flat_map(|http| {
         let ports = http.route.matches.iter().enumerate();
         ports.filter_map(move |(j, m)| Some((format!("{}.match[{j}].port", http.field), m.port?)))
     });
-    for (field, port) in tcp.chain(tls).chain(http) {
-        if !known().any(|service| service.ports.iter().any(|p| p.number == port)) {
-            let message = format!("no service of these hosts has the port {port}; the condition never holds");
-            found.push(object.warning(field, Code::ReferenceNotFound, message));
-        }
-    }
+    tcp.chain(tls).chain(http).collect()
 }
 
 fn check(route: &Route, found: &mut Vec<Diagnostic>) {

@@ -7,29 +7,31 @@ use proxy::inspect::Hello;
 use proxy::select::{Arrival, Call, Connection, Fate, request};
 use proxy::{DynamicMetadata, Snapshot};
 
-use crate::call::{outcome, snapshot};
-use crate::world::{case_of, told_pod};
+use crate::call::{leave, outcome, snapshot};
+use crate::world::{case_of, node, told_pod};
 
-const EAST: &str = "spiffe://east.example/egress";
-const SOUTH: &str = "spiffe://south.example/egress";
+pub(crate) const EAST: &str = "spiffe://east.example/egress";
+pub(crate) const SOUTH: &str = "spiffe://south.example/egress";
 const OF_THE_MESH: &str = "spiffe://cluster.local/ns/foo/sa/sleep";
 
 /// Somebody outside of a gateway.
 #[derive(Debug, Clone, Copy, Default)]
-struct Client {
+pub(crate) struct Client {
     /// The server name; without one it speaks plaintext, and `-` is TLS without a name.
     name: &'static str,
     /// The URI of its certificate; none is no certificate.
     identity: &'static str,
     /// Its address, if it is not 198.18.9.9.
     from: &'static str,
+    /// The application protocols that it offers.
+    offers: &'static [&'static str],
 }
 
 /// What becomes of a connection to a port of a gateway, or of a request on it.
-fn arrive(snapshot: &Snapshot, port: u16, client: Client, request_for: Option<&str>) -> String {
-    let Client { name, identity, from } = client;
+pub(crate) fn arrive(snapshot: &Snapshot, port: u16, client: Client, request_for: Option<&str>) -> String {
+    let Client { name, identity, from, offers } = client;
     let server_name = Some(name).filter(|name| *name != "-").map(Into::into);
-    let hello = Hello { server_name, application_protocols: Box::default() };
+    let hello = Hello { server_name, application_protocols: offers.iter().map(|name| (*name).into()).collect() };
     let identities: Vec<Arc<str>> = Some(identity).filter(|id| !id.is_empty()).into_iter().map(Into::into).collect();
     let from: IpAddr = if from.is_empty() { "198.18.9.9" } else { from }.parse().unwrap();
     let address: SocketAddr = format!("10.0.1.1:{port}").parse().unwrap();
@@ -65,7 +67,7 @@ fn gate(case: &str, pod: &str) -> Snapshot {
     snapshot(&told_pod(&case_of(case), "gates", pod))
 }
 
-fn tls(name: &'static str, identity: &'static str) -> Client {
+pub(crate) fn tls(name: &'static str, identity: &'static str) -> Client {
     Client { name, identity, ..Client::default() }
 }
 
@@ -138,6 +140,35 @@ fn requests_come_in_by_peer_method_and_path() {
     let connect = |client| arrive(&snapshot, 15443, client, None);
     assert_eq!(connect(tls("other.example", EAST)), "no chain");
     assert_eq!(connect(tls("west.example", "")), "tls: the client has no certificate");
+}
+
+#[test]
+fn a_connection_passes_to_the_service_that_it_names() {
+    let snapshot = gate("gateway_between", "between");
+    let of = |name, offers| arrive(&snapshot, 15443, Client { name, offers, ..Client::default() }, None);
+    let mesh = &["istio-peer-exchange", "istio"];
+    let echo = "outbound_.9000_.v1_.tcp-echo.foo.svc.cluster.local";
+    assert_eq!(of(echo, mesh), format!("{echo} Ip(10.0.0.2:9000)"));
+    assert_eq!(of(echo, &["h2"]), "no chain", "only proxies of the mesh");
+    let bare = "outbound_.80_._.bare.legacy.svc.cluster.local";
+    assert_eq!(of(bare, mesh), format!("no endpoint in {bare}"), "what takes no mutual TLS is not called");
+    let empty = "outbound_.9000_.v2_.tcp-echo.foo.svc.cluster.local";
+    assert_eq!(of(empty, mesh), format!("no endpoint in {empty}"));
+    assert_eq!(of("outbound_.80_._.outside.foo.svc.cluster.local", mesh), "no chain");
+    assert_eq!(of("tcp-echo.foo.svc.cluster.local", mesh), "no chain");
+}
+
+#[test]
+fn sidecars_send_to_gateways_what_is_for_remote_services() {
+    let told = |case| snapshot(&xds::build(&case_of(case), &node("sleep")));
+    let snapshot = told("gateway_tcp_egress");
+    let echo = leave(&snapshot, "10.96.3.9:9001", None);
+    assert_eq!(echo, "outbound|31400|echo-west|egress.gates.svc.cluster.local Ip(10.0.1.1:31400)");
+    let resources = xds::build(&case_of("gateway_tcp_egress"), &node("sleep"));
+    let socket = |name: &str| resources.clusters[name].transport_socket.clone().unwrap();
+    let bytes = |name: &str| format!("{:?}", socket(name));
+    let west = bytes("outbound|31400|echo-west|egress.gates.svc.cluster.local");
+    assert_ne!(west, bytes("outbound|31400|echo-north|egress.gates.svc.cluster.local"), "each has its own server name");
 }
 
 #[test]

@@ -7,6 +7,8 @@ mod call;
 mod destination;
 mod envoy_filter;
 mod gateway;
+mod gateway_merging;
+mod gateway_policy;
 mod golden;
 mod inbound;
 mod legacy;

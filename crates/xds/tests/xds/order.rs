@@ -1,10 +1,11 @@
 //! Equal objects in any order give equal bytes.
 
+use api::NamespacedName;
 use prost::Message;
 use serde_json::{Value, json};
-use xds::{Changes, Mesh, Objects, Outdated, Resources};
+use xds::{Changes, Mesh, Node, Objects, Outdated, Resources};
 
-use crate::world::{BASE, cases, documents, node, objects};
+use crate::world::{BASE, cases, documents, node, objects, text_of};
 
 fn bytes(resources: &Resources) -> Vec<Vec<u8>> {
     let listeners = resources.listeners.values().map(Message::encode_to_vec);
@@ -64,6 +65,9 @@ fn edited(document: &Value, numbers: &mut Numbers) -> Value {
     match document["kind"].as_str().unwrap() {
         "EndpointSlice" => document["endpoints"] = json!([{"addresses": [format!("10.9.8.{}", numbers.below(9))]}]),
         "PeerAuthentication" => document["spec"]["mtls"]["mode"] = ["DISABLE", "STRICT"][numbers.below(2)].into(),
+        "VirtualService" => document["spec"]["exportTo"] = vec![[".", "*"][numbers.below(2)]].into(),
+        "Gateway" => document["spec"]["servers"][0]["hosts"] = vec![["*", "a.shop.example"][numbers.below(2)]].into(),
+        "Pod" => document["metadata"]["labels"]["edited"] = numbers.below(2).to_string().into(),
         "AuthorizationPolicy" => document["spec"]["action"] = ["DENY", "ALLOW"][numbers.below(2)].into(),
         _ => document["metadata"]["labels"]["edited"] = numbers.below(3).to_string().into(),
     }
@@ -71,12 +75,12 @@ fn edited(document: &Value, numbers: &mut Numbers) -> Value {
 }
 
 /// What a node had, brought up to date as [`Changes`] says.
-fn updated(held: &Resources, old: &Mesh, new: &Mesh, name: &str) -> Resources {
-    let (changes, node) = (Changes::between(old, new), node(name));
-    let class = new.outbound_class(&node);
+fn updated(held: &Resources, old: &Mesh, new: &Mesh, node: &Node) -> Resources {
+    let changes = Changes::between(old, new);
+    let class = new.outbound_class(node);
     let mut next = match changes.outbound(&class) {
-        _ if class != old.outbound_class(&node) => return xds::build(new, &node),
-        Outdated::Everything => return xds::build(new, &node),
+        _ if class != old.outbound_class(node) => return xds::build(new, node),
+        Outdated::Everything => return xds::build(new, node),
         Outdated::Nothing => held.clone(),
         Outdated::Parts { clusters, tables } => {
             let made = xds::clusters_of(new, &class, &clusters);
@@ -87,8 +91,8 @@ fn updated(held: &Resources, old: &Mesh, new: &Mesh, name: &str) -> Resources {
             next
         }
     };
-    if changes.inbound(&node) || old.inbound_class(&node) != new.inbound_class(&node) {
-        let inbound = xds::inbound(new, &node);
+    if changes.inbound(node) || old.inbound_class(node) != new.inbound_class(node) {
+        let inbound = xds::inbound(new, node);
         next.clusters.retain(|name, _| !name.starts_with("inbound|"));
         next.clusters.extend(inbound.clusters);
         next.listeners.extend(inbound.listeners);
@@ -98,7 +102,20 @@ fn updated(held: &Resources, old: &Mesh, new: &Mesh, name: &str) -> Resources {
 
 #[test]
 fn what_is_brought_up_to_date_is_what_is_built_anew() {
-    let all = everything();
+    assert_up_to_date(&everything(), &[node("sleep"), node("tcp-echo")]);
+}
+
+#[test]
+fn so_it_is_of_gateways() {
+    for (case, pod) in [("gateway_edge", "edge"), ("gateway_between", "between"), ("gateway_tcp_ingress", "ingress")] {
+        let all = [documents(BASE), documents(&text_of(case))].concat();
+        let router = Mesh::new(&objects(&all)).node(&NamespacedName::new("gates", pod)).unwrap();
+        assert_up_to_date(&all, &[router]);
+    }
+}
+
+/// Edits objects one by one, and compares what nodes are told then with what they would be told by a mesh that is new.
+fn assert_up_to_date(all: &[Value], nodes: &[Node]) {
     let decoded = |document: &Value| objects(std::slice::from_ref(document));
     let mut numbers = Numbers(0x0DDB_1A5E_5BAD_5EED);
     let mut present: Vec<Option<Objects>> = all.iter().map(|d| Some(decoded(d))).collect();
@@ -113,8 +130,7 @@ fn what_is_brought_up_to_date_is_what_is_built_anew() {
         together
     };
     let mut mesh = Mesh::new(&together(&present));
-    let names = ["sleep", "tcp-echo"];
-    let mut held = names.map(|name| xds::build(&mesh, &node(name)));
+    let mut held: Vec<Resources> = nodes.iter().map(|node| xds::build(&mesh, node)).collect();
     for _ in 0..300 {
         let i = numbers.below(all.len());
         present[i] = match numbers.below(3) {
@@ -125,11 +141,11 @@ fn what_is_brought_up_to_date_is_what_is_built_anew() {
         let next = mesh.after(&together(&present));
         let fresh = Mesh::new(&together(&present));
         assert_eq!(next.diagnostics(), fresh.diagnostics());
-        for (name, held) in names.iter().zip(&mut held) {
-            *held = updated(held, &mesh, &next, name);
-            let expected = xds::build(&fresh, &node(name));
+        for (node, held) in nodes.iter().zip(&mut held) {
+            *held = updated(held, &mesh, &next, node);
+            let expected = xds::build(&fresh, node);
             let part = |r: &Resources| (r.listeners.clone(), r.routes.clone(), r.clusters.clone(), r.endpoints.clone());
-            assert!(part(held) == part(&expected), "{name} after an edit of {}", all[i]);
+            assert!(part(held) == part(&expected), "{} after an edit of {}", node.name, all[i]);
         }
         mesh = next;
     }

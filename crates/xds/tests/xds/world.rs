@@ -126,5 +126,10 @@ pub(crate) fn case(folder: &Path) -> (Mesh, Resources) {
 
 /// The objects of a case.
 pub(crate) fn case_of(name: &str) -> Mesh {
-    world(&std::fs::read_to_string(testdata().join(name).join("in.yaml")).unwrap())
+    world(&text_of(name))
+}
+
+/// The same as they are written.
+pub(crate) fn text_of(name: &str) -> String {
+    std::fs::read_to_string(testdata().join(name).join("in.yaml")).unwrap()
 }
