@@ -5,6 +5,7 @@ mod browser;
 mod control_plane;
 mod document;
 mod edits;
+mod gateway;
 mod http;
 mod introspection;
 mod mutual_tls;

@@ -5,6 +5,7 @@
 mod authority;
 mod identity;
 mod mesh_authority;
+mod pair;
 mod signing_request;
 mod spiffe;
 mod tls;
@@ -13,6 +14,7 @@ mod token;
 pub use authority::{Authority, Certificate, PeerEnd};
 pub use identity::client_identity;
 pub use mesh_authority::{CaCerts, MeshAuthority, WORKLOAD_LIFETIME};
+pub use pair::certified_key;
 pub use signing_request::{OwnRequest, SigningRequest};
 pub use spiffe::{SpiffeId, peer_identity};
 pub use tls::{client_config, server_config};

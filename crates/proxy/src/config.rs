@@ -55,5 +55,5 @@ pub use string_match::StringMatch;
 pub use tcp_proxy::{ClusterChoice, Keepalive, TcpProxy};
 pub use tls::{Certificates, DownstreamTls, SecretRef, SecretSource, TlsSettings, UpstreamTls};
 pub use uri_template::UriTemplate;
-pub use validation::{SanKind, SanMatch, Trust, TrustDomain, Validation, ValidationContext};
+pub use validation::{Pin, SanKind, SanMatch, Trust, TrustDomain, Validation, ValidationContext};
 pub use weighted::Weighted;

@@ -226,6 +226,10 @@ fn wanted_of(offer: &Offer, wanted: &Wanted) -> Update {
     };
     update.resources.retain(|resource| asked(&resource.name));
     update.removed.retain(|name| asked(name));
+    if offer.type_url == TypeUrl::Secret {
+        // As in Envoy, a secret in use is not taken away but by taking away what uses it.
+        update.removed.clear();
+    }
     update
 }
 

@@ -334,6 +334,7 @@ fn count_failure(listener: &LocalListener, failure: &TlsFailure) {
         FailureKind::NoCertificate => listener.stats.ssl_fail_verify_no_cert.inc(),
         FailureKind::Untrusted => listener.stats.ssl_fail_verify_error.inc(),
         FailureKind::WrongName => listener.stats.ssl_fail_verify_san.inc(),
+        FailureKind::WrongHash => listener.stats.ssl_fail_verify_cert_hash.inc(),
         FailureKind::Other => listener.stats.ssl_connection_error.inc(),
     }
 }

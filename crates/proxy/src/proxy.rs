@@ -181,20 +181,17 @@ impl Proxy {
         &self.node
     }
 
-    /// Puts live, for ever, what has waited too long for endpoints.
+    /// Puts live, for ever, what has waited too long.
     pub(crate) async fn give_up_waiting(&self) -> Infallible {
         loop {
-            let since = self.state().warming_since();
+            let due = self.state().gives_up_at(self.initial_fetch_timeout);
             let changed = self.warming.notified();
-            match since {
+            match due {
                 None => changed.await,
-                Some(since) => {
-                    let deadline = tokio::time::sleep_until((since + self.initial_fetch_timeout).into());
-                    tokio::select! {
-                        () = changed => {}
-                        () = deadline => self.give_up(),
-                    }
-                }
+                Some(due) => tokio::select! {
+                    () = changed => {}
+                    () = tokio::time::sleep_until(due.into()) => self.give_up(),
+                },
             }
         }
     }
@@ -202,7 +199,7 @@ impl Proxy {
     fn give_up(&self) {
         let mut state = self.state();
         if state.give_up(Instant::now(), self.initial_fetch_timeout) {
-            tracing::warn!("endpoints have not come within {:?} and are not waited for", self.initial_fetch_timeout);
+            tracing::warn!("endpoints or certificates have not come in time and are not waited for");
             for unbound in self.install(&state) {
                 tracing::warn!("the listener {} cannot have {}: {}", unbound.listener, unbound.address, unbound.error);
             }

@@ -11,6 +11,7 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use envoy::TypeUrl;
 use envoy::ads::Offer;
@@ -131,14 +132,15 @@ impl Snapshot {
         (next, refusals)
     }
 
-    /// The next snapshot once endpoints or routes have been waited for too long: what is `overdue` and waits for nothing
-    /// but these goes live without them, as in Envoy after `initial_fetch_timeout`. Secrets are still waited for:
-    /// without its certificate the new version could only fail, and the old one may serve.
+    /// The next snapshot once what is missing has been waited for too long: what has `waited` longer than all that it
+    /// misses may take goes live without, as in Envoy after `initial_fetch_timeout`. That is `usual` for endpoints and
+    /// routes; a secret has its own, and a workload's own certificate is waited for as long as it takes: without it the
+    /// new version could only fail, and the old one may serve.
     #[must_use]
-    pub fn without_endpoints(&self, overdue: impl Fn(TypeUrl, &str) -> bool) -> Snapshot {
+    pub fn without_endpoints(&self, usual: Duration, waited: impl Fn(TypeUrl, &str) -> Duration) -> Snapshot {
         let mut next = self.clone();
         next.promote(|type_url, name, missing| {
-            missing.is_empty() || overdue(type_url, name) && !missing.iter().any(|m| matches!(m, Missing::Secret(_)))
+            missing.is_empty() || patience(missing, usual).is_some_and(|patience| waited(type_url, name) >= patience)
         });
         next.index(self);
         next
@@ -216,9 +218,8 @@ impl Snapshot {
     }
 
     /// The certificates that a TLS context shows; `None` while the secret is missing or is not a certificate.
-    pub fn certificates<'a>(&'a self, settings: &'a TlsSettings) -> Option<&'a [TlsCertificate]> {
-        let secret = settings.certificates.secret().and_then(|s| self.secret(&s.name));
-        settings.certificates.with(secret.map(AsRef::as_ref))
+    pub fn certificates(&self, settings: &TlsSettings) -> Option<Box<[TlsCertificate]>> {
+        settings.certificates.with(|secret| self.secret(&secret.name).map(AsRef::as_ref))
     }
 
     /// What a TLS context demands of the peer; `None` while the secret is missing or is not a validation context.
@@ -404,4 +405,13 @@ impl Snapshot {
             self.addresses = Arc::new(active.values().map(|l| (l.config.address, l.config.clone())).collect());
         }
     }
+}
+
+/// How long all of this is waited for, where endpoints and routes are waited for `usual`; `None` is for ever.
+pub(crate) fn patience(missing: &[Missing], usual: Duration) -> Option<Duration> {
+    let each = missing.iter().map(|missing| match missing {
+        Missing::Secret(secret) => secret.patience,
+        Missing::Endpoints { .. } | Missing::Routes { .. } | Missing::Cluster { .. } => Some(usual),
+    });
+    each.collect::<Option<Vec<Duration>>>().and_then(|all| all.into_iter().max())
 }

@@ -29,29 +29,39 @@ static PROVIDER: LazyLock<CryptoProvider> = LazyLock::new(aws_lc_rs::default_pro
 
 /// The secrets of a context, as they were when it was made.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Secrets([Option<Arc<Secret>>; 2]);
+pub(crate) struct Secrets {
+    certificates: Box<[Option<Arc<Secret>>]>,
+    validation: Option<Arc<Secret>>,
+}
 
 impl Secrets {
     pub(crate) fn of(settings: &TlsSettings, snapshot: &Snapshot) -> Secrets {
         let find = |secret: &SecretRef| snapshot.secret(&secret.name).cloned();
-        Secrets([settings.certificates.secret(), settings.validation.secret.as_ref()].map(|s| s.and_then(find)))
+        Secrets {
+            certificates: settings.certificates.secrets().iter().map(find).collect(),
+            validation: settings.validation.secret.as_ref().and_then(find),
+        }
     }
 
-    fn certificates<'a>(&'a self, settings: &'a TlsSettings) -> Option<&'a [TlsCertificate]> {
-        settings.certificates.with(self.0[0].as_deref())
+    fn certificates(&self, settings: &TlsSettings) -> Option<Box<[TlsCertificate]>> {
+        let mine = self.certificates.iter().flatten();
+        settings.certificates.with(|secret| mine.clone().find(|s| s.name == secret.name).map(AsRef::as_ref))
     }
 
     fn demands(&self, settings: &TlsSettings) -> Option<Arc<ValidationContext>> {
-        settings.validation.with(self.0[1].as_deref())
+        settings.validation.with(self.validation.as_deref())
     }
 
     /// Whether they are still the same.
     pub(crate) fn are(&self, others: &Secrets) -> bool {
-        self.0.iter().zip(&others.0).all(|pair| match pair {
+        let same = |a: &Option<Arc<Secret>>, b: &Option<Arc<Secret>>| match (a, b) {
             (Some(a), Some(b)) => Arc::ptr_eq(a, b),
             (None, None) => true,
             _ => false,
-        })
+        };
+        self.certificates.len() == others.certificates.len()
+            && self.certificates.iter().zip(&others.certificates).all(|(a, b)| same(a, b))
+            && same(&self.validation, &others.validation)
     }
 }
 
@@ -71,6 +81,8 @@ pub(crate) enum FailureKind {
     Untrusted,
     /// The peer's certificate has none of the demanded names.
     WrongName,
+    /// The peer's certificate is none of those that are demanded by hash.
+    WrongHash,
     /// Anything else.
     Other,
 }

@@ -38,6 +38,8 @@ pub(crate) const ISTIO_TCP_ALPN: [&str; 2] = ["istio-peer-exchange", "istio"];
 /// The application protocols by which a proxy is known as one.
 pub(crate) const ISTIO_ALPN: [&str; 5] =
     ["istio", "istio-peer-exchange", "istio-http/1.0", "istio-http/1.1", "istio-h2"];
+/// How long a certificate that is not the workload's own is waited for.
+const PATIENCE: prost_types::Duration = prost_types::Duration { seconds: 5, nanos: 0 };
 /// In bytes, as TLS has it.
 pub(crate) const LONGEST_SERVER_NAME: usize = 255;
 const CIPHERS: [&str; 6] = [
@@ -252,7 +254,11 @@ fn versions() -> CommonTlsContext {
 
 fn secret(name: &str, resources: &mut Resources) -> SdsSecretConfig {
     resources.secrets.insert(name.to_owned());
-    let source = if name.starts_with("kubernetes://") { wire::ads() } else { wire::agent() };
+    let mut source = if name.starts_with("kubernetes://") { wire::ads() } else { wire::agent() };
+    if ![WORKLOAD, AUTHORITY].contains(&name) {
+        // Everybody has an identity before long. What somebody names may never come, and holds up the servers beside it.
+        source.initial_fetch_timeout = Some(PATIENCE);
+    }
     SdsSecretConfig { name: name.to_owned(), sds_config: Some(source) }
 }
 

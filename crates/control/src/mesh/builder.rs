@@ -12,8 +12,9 @@ use envoy::envoy::config::route::v3::RouteConfiguration;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout, timeout_at};
 use tracing::debug;
-use xds::{Changes, Diagnostic, InboundClass, Mesh, Node, Objects, OutboundClass, Outdated, Table};
+use xds::{Changes, Diagnostic, InboundClass, Mesh, Node, Objects, OutboundClass, Outdated, Role, Table};
 
+use super::credentials::{Credentials, lacks};
 use super::encode::Encoder;
 use super::proxies::Proxy;
 use super::{ControlPlane, access};
@@ -112,9 +113,17 @@ struct Builder {
     inbound: BTreeMap<InboundClass, Inbound>,
     /// What is outdated and has not been made anew yet.
     retired: BTreeMap<InboundClass, Inbound>,
-    /// The accounts of proxies that need Secrets.
+    /// The accounts of proxies that need Secrets, and what gateways lack of these.
     accounts: BTreeSet<NamespacedName>,
+    lacks: BTreeSet<Diagnostic>,
     encoder: Encoder,
+}
+
+/// The Secrets of a class, as they were after so many changes of any.
+#[derive(Clone)]
+struct Held {
+    resources: Arc<Resources>,
+    changes: u64,
 }
 
 /// What proxies of one class are told about the calls that they make.
@@ -126,7 +135,7 @@ struct Outbound {
     /// Whose calls they are, by namespace, and the Secrets there that they need.
     namespace: String,
     secrets: BTreeSet<String>,
-    credentials: Arc<Resources>,
+    credentials: Held,
     /// What was found about everything but routes, and about each table of them.
     diagnostics: BTreeSet<Diagnostic>,
     of_tables: BTreeMap<String, BTreeSet<Diagnostic>>,
@@ -150,6 +159,7 @@ impl Builder {
             inbound: BTreeMap::new(),
             retired: BTreeMap::new(),
             accounts: BTreeSet::new(),
+            lacks: BTreeSet::new(),
             encoder: Encoder::default(),
         }
     }
@@ -182,6 +192,7 @@ impl Builder {
     fn serve(&mut self, since: Instant) {
         let (mut callers, mut called) = (BTreeSet::new(), BTreeSet::new());
         self.accounts.clear();
+        self.lacks.clear();
         for proxy in self.plane.0.proxies.all() {
             let Some(node) = self.world.mesh.node(&proxy.pod) else { continue };
             let node = Node { role: proxy.role, ..node };
@@ -220,8 +231,13 @@ impl Builder {
             if !outbound.secrets.is_empty()
                 && let Some(account) = self.plane.0.pods.get(&proxy.pod).map(|pod| access::account(&pod))
             {
-                if self.plane.0.access.may_list_secrets(&account) == Some(true) {
-                    snapshot.add(TypeUrl::Secret, outbound.credentials.clone());
+                let may = self.plane.0.access.may_list_secrets(&account);
+                if may == Some(true) {
+                    snapshot.add(TypeUrl::Secret, outbound.credentials.resources.clone());
+                }
+                if node.role == Role::Router && may.is_some() {
+                    let denied = Some(&account).filter(|_| may == Some(false));
+                    self.lacks.extend(lacks(mesh.objects(), node, &self.plane.credentials(), denied));
                 }
                 self.accounts.insert(account);
             }
@@ -232,13 +248,14 @@ impl Builder {
 
     fn make_outbound(&mut self, class: &OutboundClass, namespace: &str, old: Option<&Outbound>) -> Outbound {
         let (made, of_tables) = xds::outbound_apart(&self.world.mesh, class);
-        let credentials = self.credentials(namespace, &made.secrets, old);
+        let secrets = Credentials::concerned(made.secrets);
+        let credentials = self.credentials(namespace, &secrets, old);
         let encoder = &mut self.encoder;
         Outbound {
             of_tables,
             namespace: namespace.to_owned(),
             credentials,
-            secrets: made.secrets,
+            secrets,
             clusters: encoder.all(TypeUrl::Cluster, made.clusters, old.map(|o| &o.clusters)),
             endpoints: encoder.all(TypeUrl::Endpoint, made.endpoints, old.map(|o| &o.endpoints)),
             listeners: encoder.all(TypeUrl::Listener, made.listeners, old.map(|o| &o.listeners)),
@@ -248,9 +265,14 @@ impl Builder {
     }
 
     /// The Secrets of a namespace that its proxies need, as far as they are there.
-    fn credentials(&mut self, namespace: &str, names: &BTreeSet<String>, old: Option<&Outbound>) -> Arc<Resources> {
+    fn credentials(&mut self, namespace: &str, names: &BTreeSet<String>, old: Option<&Outbound>) -> Held {
         let known = self.plane.credentials();
-        self.encoder.all(TypeUrl::Secret, known.of(namespace, names), old.map(|o| &o.credentials))
+        let changes = known.changes();
+        if let Some(old) = old.filter(|old| old.credentials.changes == changes && old.secrets == *names) {
+            return old.credentials.clone();
+        }
+        let resources = known.of(namespace, names);
+        Held { resources: self.encoder.all(TypeUrl::Secret, resources, old.map(|o| &o.credentials.resources)), changes }
     }
 
     /// What a class is told, with the clusters of some hosts and some tables made anew; `None` if it would be told of
@@ -269,12 +291,13 @@ impl Builder {
         };
         let mut of_tables = old.of_tables.clone();
         of_tables.extend(found);
-        let secrets: BTreeSet<String> = old.secrets.union(&made.secrets).cloned().collect();
+        let secrets = old.secrets.union(&Credentials::concerned(made.secrets)).cloned().collect();
+        let credentials = self.credentials(&old.namespace, &secrets, Some(old));
         Some(Outbound {
             of_tables,
             namespace: old.namespace.clone(),
             secrets,
-            credentials: old.credentials.clone(),
+            credentials,
             clusters: self.encoder.some(TypeUrl::Cluster, made.clusters, &old.clusters)?,
             endpoints: self.encoder.some(TypeUrl::Endpoint, made.endpoints, &old.endpoints)?,
             listeners: old.listeners.clone(),
@@ -300,6 +323,7 @@ impl Builder {
     fn publish(&mut self) {
         let mut diagnostics = self.world.mesh.diagnostics().clone();
         diagnostics.extend(self.outbound.values().flat_map(|o| o.diagnostics.iter().cloned()));
+        diagnostics.append(&mut self.lacks);
         let tables = self.outbound.values().flat_map(|o| o.of_tables.values());
         diagnostics.extend(tables.flatten().cloned());
         diagnostics.extend(self.inbound.values().flat_map(|i| i.diagnostics.iter().cloned()));

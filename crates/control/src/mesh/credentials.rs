@@ -4,6 +4,7 @@
 //! must come from. A Secret that cannot be read leaves in use what it last held.
 
 mod content;
+mod lacks;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,6 +16,8 @@ use kube::ResourceExt;
 
 use crate::feed::Step;
 use content::{Content, Held};
+
+pub(super) use lacks::found as lacks;
 
 /// What precedes the name of a Secret in that of a resource.
 const PREFIX: &str = "kubernetes://";
@@ -28,6 +31,7 @@ pub(super) const SELECTED: &str = "type!=kubernetes.io/service-account-token";
 pub(super) struct Credentials {
     contents: BTreeMap<NamespacedName, Content>,
     listed: bool,
+    changes: u64,
 }
 
 /// Why a gateway does not have what one of its servers names.
@@ -42,6 +46,17 @@ pub(super) enum Lack {
 impl Credentials {
     /// Takes a step in; whether anything that proxies are told may be another is returned.
     pub(super) fn take(&mut self, step: Step<Secret>) -> bool {
+        let changed = self.follow(step);
+        self.changes += u64::from(changed);
+        changed
+    }
+
+    /// How often anything has changed.
+    pub(super) fn changes(&self) -> u64 {
+        self.changes
+    }
+
+    fn follow(&mut self, step: Step<Secret>) -> bool {
         match step {
             Step::Listed(secrets, _) => {
                 let mut old = std::mem::take(&mut self.contents);
@@ -71,6 +86,11 @@ impl Credentials {
             self.contents.insert(name, new);
         }
         changed
+    }
+
+    /// Of names of resources, those that are out of Secrets; the others are for a pod's own agent to bring.
+    pub(super) fn concerned(names: BTreeSet<String>) -> BTreeSet<String> {
+        names.into_iter().filter(|name| name.starts_with(PREFIX)).collect()
     }
 
     /// Whether all Secrets have been listed.

@@ -13,8 +13,8 @@ use tokio::time::{Instant, timeout_at};
 use tonic::Status;
 use xds::Role;
 
-use super::ControlPlane;
 use super::proxies::{Connected, Proxy};
+use super::{ControlPlane, access};
 
 /// A pod's proxy may be faster than the watch that tells of the pod.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -74,7 +74,7 @@ impl Identity {
 
 fn check(pod: &Pod, peer: &SpiffeId, mesh: &MeshConfig) -> Result<(), String> {
     let namespace = pod.namespace().unwrap_or_default();
-    let account = pod.spec.as_ref().and_then(|s| s.service_account_name.as_deref()).unwrap_or("default");
+    let account = access::account(pod).name;
     let name = format!("{}/{}", namespace, pod.name_any());
     let mut domains = [&mesh.trust_domain].into_iter().chain(&mesh.trust_domain_aliases);
     if !domains.any(|domain| domain.0 == peer.trust_domain()) {

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use envoy::TypeUrl;
 use envoy::ads::Client;
+use envoy::envoy::config::core::v3::Node;
 use envoy::envoy::config::endpoint::v3::ClusterLoadAssignment;
+use envoy::envoy::extensions::transport_sockets::tls::v3::Secret;
 use pki::MeshAuthority;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -326,4 +328,54 @@ async fn the_control_plane_shows_what_it_knows() {
     assert_eq!(mesh.page("/debug/config_dump?proxyID=b.default").await.0, 404);
     let clients = mesh.until_page("/debug/adsz", |clients| clients["totalClients"] == 1).await;
     assert_eq!(clients["clients"][0]["connectionId"], "a.default");
+}
+
+const RBAC: &str = "/apis/rbac.authorization.k8s.io/v1/namespaces/default";
+const CERTS: &str = "/api/v1/namespaces/default/secrets/certs";
+
+/// A Secret's data: a new certificate with its key.
+fn certificate() -> Value {
+    let certificate = pki::Authority::generate("a").unwrap().issue_server(&["edge.example.com"], &[]).unwrap();
+    json!({"tls.crt": certificate.chain_pem, "tls.key": certificate.key_pem})
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gateway_is_given_the_secrets_that_its_account_may_read() {
+    let mesh = Mesh::start().await;
+    mesh.workload("edge").await;
+    let secret = json!({"metadata": {"name": "certs"}, "stringData": certificate()});
+    mesh.cluster.create("/api/v1/namespaces/default/secrets", secret).await;
+    let server = json!({"port": {"number": 443, "name": "https", "protocol": "HTTPS"}, "hosts": ["*"],
+        "tls": {"mode": "SIMPLE", "credentialName": "certs"}});
+    let gateway = json!({"apiVersion": "networking.istio.io/v1", "kind": "Gateway", "metadata": {"name": "g"},
+        "spec": {"selector": {"app": "edge"}, "servers": [server]}});
+    let gateways = "/apis/networking.istio.io/v1/namespaces/default/gateways";
+    mesh.cluster.create(gateways, gateway).await;
+    let id = "router~10.33.1.1~edge.default~default.svc.cluster.local".to_owned();
+    let mut client = Client::new(Node { id, ..Node::default() });
+    let name = "kubernetes://certs";
+    client.want(TypeUrl::Secret, [name.to_owned()].into());
+    let proxy = mesh.connect_as("spiffe://cluster.local/ns/default/sa/default", client).await.unwrap();
+    let gateway = format!("{gateways}/g");
+    let until_status =
+        async |text: &str| drop(mesh.cluster.until(&gateway, |g| g["status"].to_string().contains(text)).await);
+    until_status("may not list Secrets there").await;
+    assert!(proxy.names(TypeUrl::Secret).is_empty());
+    let rules = json!([{"apiGroups": [""], "resources": ["secrets"], "verbs": ["get", "watch", "list"]}]);
+    mesh.cluster.create(&format!("{RBAC}/roles"), json!({"metadata": {"name": "r"}, "rules": rules})).await;
+    let subject = json!({"kind": "ServiceAccount", "name": "default", "namespace": "default"});
+    let role = json!({"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "r"});
+    let binding = json!({"metadata": {"name": "r"}, "subjects": [subject], "roleRef": role});
+    mesh.cluster.create(&format!("{RBAC}/rolebindings"), binding).await;
+    proxy.until_held(TypeUrl::Secret, name).await;
+    let first: Secret = proxy.get(TypeUrl::Secret, name);
+    proxy.take_log();
+    mesh.cluster.patch(CERTS, json!({"stringData": certificate()})).await;
+    let changed = async || (proxy.get::<Secret>(TypeUrl::Secret, name) != first).then_some(());
+    testkit::until_async("the new certificate", LIMIT, changed).await;
+    assert!(proxy.take_log().iter().all(|told| told.type_url == TypeUrl::Secret), "nothing else has changed");
+    let second: Secret = proxy.get(TypeUrl::Secret, name);
+    mesh.cluster.patch(CERTS, json!({"stringData": {"tls.crt": "nonsense"}})).await;
+    until_status("the Secret certs in default cannot be used, and its last state is").await;
+    assert_eq!(proxy.get::<Secret>(TypeUrl::Secret, name), second);
 }

@@ -44,7 +44,8 @@ fn contexts(snapshot: &Snapshot) -> Vec<&TlsSettings> {
 
 /// The certificates of one context; `None` if it has none.
 fn context(snapshot: &Snapshot, settings: &TlsSettings, now: SystemTime) -> Option<Value> {
-    let shown = snapshot.certificates(settings).unwrap_or_default().iter().flat_map(|c| &c.certified.cert);
+    let shown = snapshot.certificates(settings).unwrap_or_default();
+    let shown = shown.iter().flat_map(|c| &c.certified.cert);
     let chain: Vec<Value> = shown.filter_map(|c| details(c, now)).collect();
     let trust = snapshot.validation(&settings.validation).map(|v| v.trust.clone()).unwrap_or_default();
     let roots: Vec<Value> = match &trust {

@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use envoy::envoy::extensions::transport_sockets::tls::v3;
 use envoy::envoy::extensions::transport_sockets::tls::v3::secret::Type;
-use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
@@ -79,7 +78,7 @@ pub(super) fn certificate(at: &Path<'_>, message: v3::TlsCertificate) -> Checked
     let text = bytes(&key_at, key_at.required(private_key)?)?;
     // The cause is not repeated: it might quote the key.
     let key = PrivateKeyDer::from_pem_slice(&text).map_err(|_| key_at.reject("is not a private key in PEM"))?;
-    let certified = CertifiedKey::from_der(chain, key, &aws_lc_rs::default_provider())
+    let certified = pki::certified_key(chain, key)
         .map_err(|e| key_at.reject(format_args!("cannot be used with the certificate: {e}")))?;
     Ok(TlsCertificate { certified: Arc::new(certified) })
 }

@@ -22,6 +22,9 @@ use super::validation::{self, Validation};
 /// How long a session may be resumed if the context does not say (Envoy 1.40).
 const SESSION_TIMEOUT: Duration = Duration::from_secs(7200);
 
+/// How long a secret is waited for if its source does not say (Envoy 1.40).
+const PATIENCE: Duration = Duration::from_secs(15);
+
 /// How TLS is originated towards an endpoint.
 #[derive(Debug, Clone)]
 pub struct UpstreamTls {
@@ -76,8 +79,8 @@ pub enum Certificates {
     None,
     /// The context has them.
     Inline(Arc<[TlsCertificate]>),
-    /// A secret has it.
-    Secret(SecretRef),
+    /// Secrets have them, each has one.
+    Secrets(Box<[SecretRef]>),
 }
 
 /// The name of a secret, and who serves it.
@@ -87,6 +90,8 @@ pub struct SecretRef {
     pub name: Arc<str>,
     /// Who serves it.
     pub source: SecretSource,
+    /// How long what refers to it waits for it before it is used without; `None` is for ever.
+    pub patience: Option<Duration>,
 }
 
 /// Who serves a secret.
@@ -99,23 +104,24 @@ pub enum SecretSource {
 }
 
 impl Certificates {
-    /// The certificates themselves; `None` if they are in a secret that is missing or is something else.
-    pub fn with<'a>(&'a self, secret: Option<&'a Secret>) -> Option<&'a [TlsCertificate]> {
+    /// The certificates themselves, where `find` finds secrets; `None` if one is missing or is something else.
+    pub fn with<'a>(&self, find: impl Fn(&SecretRef) -> Option<&'a Secret>) -> Option<Box<[TlsCertificate]>> {
+        let of_secret = |secret: &SecretRef| match &find(secret)?.value {
+            SecretValue::Certificate(certificate) => Some(certificate.clone()),
+            SecretValue::Validation(_) => None,
+        };
         match self {
-            Certificates::None => Some(&[]),
-            Certificates::Inline(certificates) => Some(certificates),
-            Certificates::Secret(_) => match &secret?.value {
-                SecretValue::Certificate(certificate) => Some(std::slice::from_ref(certificate)),
-                SecretValue::Validation(_) => None,
-            },
+            Certificates::None => Some(Box::default()),
+            Certificates::Inline(certificates) => Some(certificates.iter().cloned().collect()),
+            Certificates::Secrets(secrets) => secrets.iter().map(of_secret).collect(),
         }
     }
 
-    /// The secret that has them.
-    pub fn secret(&self) -> Option<&SecretRef> {
+    /// The secrets that have them.
+    pub fn secrets(&self) -> &[SecretRef] {
         match self {
-            Certificates::Secret(secret) => Some(secret),
-            Certificates::None | Certificates::Inline(_) => None,
+            Certificates::Secrets(secrets) => secrets,
+            Certificates::None | Certificates::Inline(_) => &[],
         }
     }
 }
@@ -123,7 +129,7 @@ impl Certificates {
 impl TlsSettings {
     /// The secrets that it names.
     pub fn secrets(&self) -> impl Iterator<Item = &SecretRef> {
-        self.certificates.secret().into_iter().chain(&self.validation.secret)
+        self.certificates.secrets().iter().chain(&self.validation.secret)
     }
 }
 
@@ -139,8 +145,14 @@ pub(super) fn upstream(at: &Path<'_>, message: v3::UpstreamTlsContext) -> Checke
     if sni.len() > 255 {
         return Err(at.field("sni").reject("must be at most 255 bytes long"));
     }
+    let common_at = at.field("common_tls_context");
+    let settings = settings(&common_at, common_tls_context.unwrap_or_default())?;
+    if settings.certificates.secrets().len() > 1 {
+        let certificates_at = common_at.field("tls_certificate_sds_secret_configs");
+        return Err(certificates_at.index(1).reject("a client has only one certificate"));
+    }
     Ok(UpstreamTls {
-        settings: settings(&at.field("common_tls_context"), common_tls_context.unwrap_or_default())?,
+        settings,
         sni: if sni.is_empty() { None } else { Some(sni.into()) },
         max_session_keys: max_session_keys.unwrap_or(1),
     })
@@ -225,25 +237,29 @@ fn certificates(
     secrets: Vec<v3::SdsSecretConfig>,
 ) -> Checked<Certificates> {
     let (inline_at, secrets_at) = (at.field("tls_certificates"), at.field("tls_certificate_sds_secret_configs"));
-    let mut secrets = secrets.into_iter();
-    match (inline.is_empty(), secrets.next(), secrets.next()) {
-        (true, None, _) => Ok(Certificates::None),
-        (true, Some(secret), None) => secret_ref(&secrets_at.index(0), secret).map(Certificates::Secret),
-        (true, Some(_), Some(_)) => Err(secrets_at.index(1).reject("only one certificate is supported")),
-        (false, None, _) => {
+    match (inline.is_empty(), secrets.is_empty()) {
+        (true, true) => Ok(Certificates::None),
+        (true, false) => {
+            let secrets = secrets.into_iter().enumerate();
+            let convert = |(i, secret)| secret_ref(&secrets_at.index(i), secret);
+            secrets.map(convert).collect::<Checked<_>>().map(Certificates::Secrets)
+        }
+        (false, true) => {
             let certificates = inline.into_iter().enumerate();
             let convert = |(i, message)| secret::certificate(&inline_at.index(i), message);
             certificates.map(convert).collect::<Checked<_>>().map(Certificates::Inline)
         }
-        (false, Some(_), _) => Err(secrets_at.reject("must not be set beside tls_certificates")),
+        (false, false) => Err(secrets_at.reject("must not be set beside tls_certificates")),
     }
 }
 
 pub(super) fn secret_ref(at: &Path<'_>, message: v3::SdsSecretConfig) -> Checked<SecretRef> {
     let v3::SdsSecretConfig { name, sds_config } = message;
     let source_at = at.field("sds_config");
-    let source = source(&source_at, source_at.required(sds_config)?)?;
-    Ok(SecretRef { name: at.field("name").named(&name)?.into(), source })
+    let config = source_at.required(sds_config)?;
+    let patience = source_at.field("initial_fetch_timeout").timeout(config.initial_fetch_timeout, Some(PATIENCE))?;
+    let source = source(&source_at, config)?;
+    Ok(SecretRef { name: at.field("name").named(&name)?.into(), source, patience })
 }
 
 /// Refuses every source of configuration but ADS.
@@ -255,7 +271,7 @@ pub(super) fn ads(at: &Path<'_>, message: ConfigSource) -> Checked<()> {
 }
 
 fn source(at: &Path<'_>, message: ConfigSource) -> Checked<SecretSource> {
-    // How long a first answer is waited for is the same for all resources of this proxy.
+    // How long a first answer is waited for is the same for all resources of this proxy but secrets, for which it was read.
     fields!(at, message => ConfigSource { resource_api_version, config_source_specifier } refuse { authorities }
         ignore { initial_fetch_timeout });
     if at.field("resource_api_version").enumeration::<ApiVersion>(resource_api_version)? == ApiVersion::V2 {

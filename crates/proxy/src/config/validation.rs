@@ -3,6 +3,8 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
 use envoy::envoy::config::core::v3::TypedExtensionConfig;
 use envoy::envoy::extensions::transport_sockets::tls::v3;
 use envoy::envoy::extensions::transport_sockets::tls::v3::certificate_validation_context::TrustChainVerification;
@@ -35,6 +37,8 @@ pub struct ValidationContext {
     pub trust: Trust,
     /// Names of which its leaf must have one; empty for no demand.
     pub names: Box<[SanMatch]>,
+    /// Leaves of which it must be one, whoever issued it; empty for no demand.
+    pub pins: Box<[Pin]>,
     /// Lists of certificates that have been revoked.
     pub revoked: Arc<[CertificateRevocationListDer<'static>]>,
     /// Whether revocation is looked up for the leaf alone; otherwise for the whole chain.
@@ -64,6 +68,15 @@ pub struct TrustDomain {
     pub name: Arc<str>,
     /// Its authorities.
     pub roots: Box<[CertificateDer<'static>]>,
+}
+
+/// A leaf that is known beforehand, by a SHA-256 hash.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pin {
+    /// Of the certificate.
+    Certificate([u8; 32]),
+    /// Of its public key, as it stands in the certificate (`subjectPublicKeyInfo`).
+    Key([u8; 32]),
 }
 
 /// A subject alternative name to match.
@@ -124,6 +137,7 @@ impl ValidationContext {
         ValidationContext {
             trust: if matches!(secret.trust, Trust::Anybody) { &self.trust } else { &secret.trust }.clone(),
             names: self.names.iter().chain(&secret.names).cloned().collect(),
+            pins: self.pins.iter().chain(&secret.pins).copied().collect(),
             revoked: self.revoked.iter().chain(secret.revoked.iter()).cloned().collect(),
             revocation_of_leaf_only: self.revocation_of_leaf_only || secret.revocation_of_leaf_only,
             allow_expired: self.allow_expired || secret.allow_expired,
@@ -150,6 +164,10 @@ pub(super) fn from_message(at: &Path<'_>, message: Option<ValidationContextType>
         Some(ValidationContextType::ValidationContext(own)) => {
             let at = at.field("validation_context");
             let own = context(&at, own)?;
+            if !own.pins.is_empty() && own.takes_anybody() {
+                let reason = "is required beside hashes of certificates";
+                return Err(at.field("trusted_ca").reject(reason));
+            }
             if !own.names.is_empty() && matches!(own.trust, Trust::Anybody) {
                 let reason = "without trusted_ca anybody could issue these names";
                 return Err(at.field("match_typed_subject_alt_names").reject(reason));
@@ -188,9 +206,9 @@ pub(super) fn context(at: &Path<'_>, message: v3::CertificateValidationContext) 
     // Inline data is not watched; the list of CAs that a server sends is a hint to the client.
     fields!(at, message => v3::CertificateValidationContext { trusted_ca, match_typed_subject_alt_names,
             require_signed_certificate_timestamp, crl, allow_expired_certificate, trust_chain_verification,
-            custom_validator_config, only_verify_leaf_cert_crl }
-        refuse { ca_certificate_provider_instance, system_root_certs, watched_directory, verify_certificate_spki,
-            verify_certificate_hash, match_subject_alt_names, max_verify_depth }
+            custom_validator_config, only_verify_leaf_cert_crl, verify_certificate_spki, verify_certificate_hash }
+        refuse { ca_certificate_provider_instance, system_root_certs, watched_directory, match_subject_alt_names,
+            max_verify_depth }
         ignore { suppress_client_ca_list });
     at.field("require_signed_certificate_timestamp").off(require_signed_certificate_timestamp)?;
     let trust_at = at.field("custom_validator_config");
@@ -209,11 +227,32 @@ pub(super) fn context(at: &Path<'_>, message: v3::CertificateValidationContext) 
     Ok(ValidationContext {
         trust,
         names,
+        pins: pins(at, &verify_certificate_spki, &verify_certificate_hash)?,
         revoked: crl.map(|c| pem_items(&at.field("crl"), c)).transpose()?.unwrap_or_default().into(),
         revocation_of_leaf_only: only_verify_leaf_cert_crl,
         allow_expired: allow_expired_certificate,
         accept_untrusted,
     })
+}
+
+/// Hashes as Envoy writes them: of keys in Base64, of certificates in hexadecimal digits, with colons or without.
+fn pins(at: &Path<'_>, keys: &[String], certificates: &[String]) -> Checked<Box<[Pin]>> {
+    let (keys_at, certificates_at) = (at.field("verify_certificate_spki"), at.field("verify_certificate_hash"));
+    let key = |(i, text): (usize, &String)| {
+        let hash = BASE64_STANDARD.decode(text).ok().and_then(|bytes| bytes.try_into().ok());
+        hash.map(Pin::Key).ok_or_else(|| keys_at.index(i).reject("is not a SHA-256 hash in Base64"))
+    };
+    let certificate = |(i, text): (usize, &String)| {
+        let hash = from_hex(text).and_then(|bytes| bytes.try_into().ok());
+        hash.map(Pin::Certificate)
+            .ok_or_else(|| certificates_at.index(i).reject("is not a SHA-256 hash in hexadecimal digits"))
+    };
+    keys.iter().enumerate().map(key).chain(certificates.iter().enumerate().map(certificate)).collect()
+}
+
+fn from_hex(text: &str) -> Option<Vec<u8>> {
+    let digits: Vec<u32> = text.chars().filter(|c| *c != ':').map(|c| c.to_digit(16)).collect::<Option<_>>()?;
+    digits.chunks(2).map(|pair| u8::try_from(pair.first()? * 16 + pair.get(1)?).ok()).collect()
 }
 
 fn san_match(at: &Path<'_>, message: v3::SubjectAltNameMatcher) -> Checked<SanMatch> {

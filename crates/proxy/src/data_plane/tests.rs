@@ -1,6 +1,7 @@
 //! A data plane between real sockets.
 
 mod authority;
+mod boundary;
 mod changes;
 mod cookies;
 mod copies;

@@ -276,7 +276,7 @@ fn the_agents_secrets_are_not_taken_from_the_control_plane() {
         removed_resources: vec!["default".to_owned()],
         ..Default::default()
     };
-    let secret = |name: &str, source| SecretRef { name: name.into(), source };
+    let secret = |name: &str, source| SecretRef { name: name.into(), source, patience: None };
     let secrets = [secret("default", SecretSource::Cluster("sds-grpc".into())), secret("ours", SecretSource::Ads)];
     let wanted = Wanted { endpoints: [].into(), routes: [].into(), secrets: secrets.into() };
     let update = wanted_of(&client.receive(response).unwrap(), &wanted);

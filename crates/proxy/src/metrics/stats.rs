@@ -46,6 +46,8 @@ stats! {
         ssl_fail_verify_error: Counter "ssl.fail_verify_error",
         /// Handshakes with a certificate without the demanded name.
         ssl_fail_verify_san: Counter "ssl.fail_verify_san",
+        /// TLS handshakes with a certificate that is none of those demanded by hash.
+        ssl_fail_verify_cert_hash: Counter "ssl.fail_verify_cert_hash",
         /// Connections that began with a ClientHello.
         tls_found: Counter "tls_inspector.tls_found",
         /// Connections that did not.
@@ -136,6 +138,8 @@ stats! {
         ssl_fail_verify_error: Counter "ssl.fail_verify_error",
         /// Handshakes with a certificate without the demanded name.
         ssl_fail_verify_san: Counter "ssl.fail_verify_san",
+        /// TLS handshakes with a certificate that is none of those demanded by hash.
+        ssl_fail_verify_cert_hash: Counter "ssl.fail_verify_cert_hash",
     }
 }
 

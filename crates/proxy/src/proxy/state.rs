@@ -10,6 +10,7 @@ use envoy::TypeUrl::{Cluster, Listener};
 use super::arrivals::Arrivals;
 use crate::config::Rejected;
 use crate::metrics::{Counter, Kind, Sample, Scope};
+use crate::snapshot::patience;
 use crate::{Snapshot, Update};
 
 /// The configuration in force, with what people and timers need to know of it.
@@ -61,23 +62,26 @@ impl State {
         refused
     }
 
-    /// Puts live what has waited for endpoints longer than `limit`; whether there was any.
-    pub(super) fn give_up(&mut self, now: Instant, limit: Duration) -> bool {
-        let overdue = |type_url, name: &str| {
+    /// Puts live what has waited too long, which is `usual` for endpoints and routes; whether there was any.
+    pub(super) fn give_up(&mut self, now: Instant, usual: Duration) -> bool {
+        let waited = |type_url, name: &str| {
             let since = self.warming.get(&(type_url, Arc::from(name)));
-            since.is_some_and(|since| now.duration_since(*since) >= limit)
+            since.map(|since| now.duration_since(*since)).unwrap_or_default()
         };
-        let next = self.snapshot.without_endpoints(overdue);
+        let next = self.snapshot.without_endpoints(usual, waited);
         let changed = next.warming().len() != self.snapshot.warming().len();
-        // What still waits, waits for a certificate: its time begins anew, so that it is looked at again.
-        self.warming.values_mut().filter(|since| now.duration_since(**since) >= limit).for_each(|since| *since = now);
         self.replace(next, now);
         changed
     }
 
-    /// Since when the resource that warms longest does.
-    pub(super) fn warming_since(&self) -> Option<Instant> {
-        self.warming.values().min().copied()
+    /// When something will have waited too long. What waits for a certificate as long as it takes never will.
+    pub(super) fn gives_up_at(&self, usual: Duration) -> Option<Instant> {
+        let warming = self.snapshot.warming();
+        let due = warming.iter().filter_map(|((type_url, name), missing)| {
+            let since = self.warming.get(&(*type_url, Arc::from(*name)))?;
+            Some(*since + patience(missing, usual)?)
+        });
+        due.min()
     }
 
     pub(crate) fn snapshot(&self) -> &Arc<Snapshot> {

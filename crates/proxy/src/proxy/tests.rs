@@ -44,11 +44,11 @@ fn each_resource_waits_for_its_endpoints_from_when_it_came() {
     let (mut state, start) = (State::default(), Instant::now());
     apply(&mut state, update(Cluster, EDS), start);
     apply(&mut state, update(Cluster, &EDS.replace("name: c", "name: d")), start + SECOND);
-    assert_eq!(state.warming_since(), Some(start));
+    assert_eq!(state.gives_up_at(2 * SECOND), Some(start + 2 * SECOND));
     assert!(!state.give_up(start + SECOND, 2 * SECOND));
     assert!(state.give_up(start + 2 * SECOND, 2 * SECOND));
     assert!(state.snapshot().cluster("c").is_some() && state.snapshot().cluster("d").is_none());
-    assert_eq!(state.warming_since(), Some(start + SECOND));
+    assert_eq!(state.gives_up_at(2 * SECOND), Some(start + 3 * SECOND));
 }
 
 #[test]
@@ -56,7 +56,30 @@ fn a_new_version_waits_anew() {
     let (mut state, start) = (State::default(), Instant::now());
     apply(&mut state, update(Cluster, EDS), start);
     apply(&mut state, update(Cluster, &format!("{EDS}connect_timeout: 1s\n")), start + SECOND);
-    assert_eq!(state.warming_since(), Some(start + SECOND));
+    assert_eq!(state.gives_up_at(SECOND), Some(start + 2 * SECOND));
+}
+
+#[test]
+fn a_secret_is_waited_for_as_long_as_its_source_says() {
+    let cluster = |name: &str, timeout: &str| {
+        let source = format!("{{ads: {{}}, resource_api_version: V3{timeout}}}");
+        let secret = format!("{{name: s, sds_config: {source}}}");
+        let tls = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext";
+        format!(
+            "name: {name}\ntransport_socket: {{name: tls, typed_config: {{\"@type\": {tls}, common_tls_context: \
+             {{tls_certificate_sds_secret_configs: [{secret}]}}}}}}\n"
+        )
+    };
+    let (mut state, start) = (State::default(), Instant::now());
+    apply(&mut state, update(Cluster, &cluster("own", ", initial_fetch_timeout: 0s")), start);
+    assert_eq!(state.gives_up_at(SECOND), None, "as long as it takes");
+    apply(&mut state, update(Cluster, &cluster("named", ", initial_fetch_timeout: 5s")), start);
+    apply(&mut state, update(Cluster, &cluster("usual", "")), start);
+    assert_eq!(state.gives_up_at(SECOND), Some(start + 5 * SECOND));
+    assert!(state.give_up(start + 5 * SECOND, SECOND));
+    assert!(state.snapshot().cluster("named").is_some() && state.snapshot().cluster("usual").is_none());
+    assert_eq!(state.gives_up_at(SECOND), Some(start + 15 * SECOND), "as in Envoy");
+    assert!(state.give_up(start + 15 * SECOND, SECOND) && state.snapshot().cluster("own").is_none());
 }
 
 #[test]

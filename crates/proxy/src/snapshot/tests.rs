@@ -1,4 +1,5 @@
 use std::sync::Arc;
+use std::time::Duration;
 
 use envoy::TypeUrl;
 
@@ -32,7 +33,7 @@ const TLS: &str = "transport_socket: {name: tls, typed_config: {\"@type\": \
     validation_context_sds_secret_config: {name: ROOTCA, sds_config: {ads: {}}}}}}}, ";
 
 fn ads(name: &str) -> SecretRef {
-    SecretRef { name: name.into(), source: SecretSource::Ads }
+    SecretRef { name: name.into(), source: SecretSource::Ads, patience: Some(Duration::from_secs(15)) }
 }
 
 #[test]
@@ -101,7 +102,7 @@ fn while_a_new_version_warms_the_old_one_serves() {
     let old = accept(&Snapshot::default(), TypeUrl::Listener, &listener("l", 1, ""));
     let warming = accept(&old, TypeUrl::Listener, &listener("l", 1, TLS));
     assert!(Arc::ptr_eq(old.listener("l").unwrap(), warming.listener("l").unwrap()));
-    let tired = warming.without_endpoints(|_, _| true);
+    let tired = warming.without_endpoints(Duration::ZERO, |_, _| Duration::ZERO);
     assert!(Arc::ptr_eq(old.listener("l").unwrap(), tired.listener("l").unwrap()));
 }
 
@@ -109,8 +110,10 @@ fn while_a_new_version_warms_the_old_one_serves() {
 fn endpoints_are_not_waited_for_without_end() {
     let snapshot = accept(&Snapshot::default(), TypeUrl::Cluster, EDS);
     let snapshot = accept(&snapshot, TypeUrl::Listener, &listener("l", 1, ""));
-    assert!(snapshot.without_endpoints(|type_url, _| type_url == TypeUrl::Listener).listener("l").is_some());
-    let live = snapshot.without_endpoints(|_, _| true);
+    let second = Duration::from_secs(1);
+    let waited = |type_url, _: &str| if type_url == TypeUrl::Listener { second } else { Duration::ZERO };
+    assert!(snapshot.without_endpoints(second, waited).listener("l").is_some());
+    let live = snapshot.without_endpoints(Duration::ZERO, |_, _| Duration::ZERO);
     assert!(live.cluster("c").is_some() && live.listener("l").is_some());
     assert!(live.endpoints_of(live.cluster("c").unwrap()).is_none());
 }
@@ -225,5 +228,5 @@ fn a_changed_route_table_is_in_force_at_once_and_goes_with_the_last_listener_tha
 fn a_listener_whose_routes_are_overdue_goes_live_without_them() {
     let snapshot = accept(&Snapshot::default(), TypeUrl::Listener, &http_listener());
     assert!(snapshot.listener("l").is_none());
-    assert!(snapshot.without_endpoints(|_, _| true).listener("l").is_some());
+    assert!(snapshot.without_endpoints(Duration::ZERO, |_, _| Duration::ZERO).listener("l").is_some());
 }

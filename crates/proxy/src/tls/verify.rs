@@ -3,21 +3,24 @@
 //! An identity is a URI name of a certificate whose chain was verified. A common name is never one, and no host name is
 //! compared unless the configuration asks for it.
 
+mod unread;
+
 use std::error::Error as StdError;
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature};
+use rustls::crypto::WebPkiSupportedAlgorithms;
 use rustls::pki_types::{CertificateDer, ServerName, TrustAnchor, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, Error, OtherError, SignatureScheme};
+use sha2::{Digest, Sha256};
 use webpki::{CertRevocationList, EndEntityCert, KeyUsage, OwnedCertRevocationList, RevocationOptionsBuilder};
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
 use super::{FailureKind, PROVIDER, TlsFailure};
-use crate::config::{SanKind, Trust, ValidationContext};
+use crate::config::{Pin, SanKind, Trust, ValidationContext};
 
 /// At how many expired certificates of a chain may be winked.
 const LONGEST_CHAIN: usize = 8;
@@ -58,8 +61,10 @@ impl fmt::Debug for Verifier {
 /// Why a certificate is refused, where the library has no word for it.
 #[derive(Debug, Clone)]
 pub(super) enum Refusal {
-    /// It is of a version that has no place for an identity.
+    /// It is of a version that has no place for an identity, and one is demanded.
     OldVersion,
+    /// It is none of those that are demanded.
+    NotPinned,
     /// It cannot be read.
     Unreadable(String),
     /// It has none of the names that are demanded; these it has.
@@ -74,6 +79,7 @@ impl Refusal {
     pub(super) fn kind(&self) -> FailureKind {
         match self {
             Refusal::WrongName(_) => FailureKind::WrongName,
+            Refusal::NotPinned => FailureKind::WrongHash,
             _ => FailureKind::Untrusted,
         }
     }
@@ -85,6 +91,7 @@ impl fmt::Display for Refusal {
             Refusal::OldVersion => {
                 f.write_str("the peer's certificate is X.509 v1, which has no place for an identity")
             }
+            Refusal::NotPinned => f.write_str("the peer's certificate is none of those that are demanded by hash"),
             Refusal::Unreadable(why) => write!(f, "the peer's certificate cannot be read: {why}"),
             Refusal::WrongName(names) if names.is_empty() => {
                 f.write_str("the peer's certificate has no identity (no name in a URI)")
@@ -147,14 +154,43 @@ impl Verifier {
     }
 
     fn check(&self, leaf: &CertificateDer<'_>, others: &[CertificateDer<'_>], now: UnixTime) -> Result<(), Error> {
-        let certificate = EndEntityCert::try_from(leaf).map_err(problem)?;
+        let certificate = match EndEntityCert::try_from(leaf) {
+            Ok(certificate) => certificate,
+            // What the library does not read has no names that could be demanded.
+            Err(webpki::Error::UnsupportedCertVersion) if self.demands.names.is_empty() => {
+                self.check_unread(leaf, now)?;
+                return self.check_pins(leaf);
+            }
+            Err(e) => return Err(problem(e)),
+        };
         let anchors = match &self.anchors {
             Anchors::Anybody => return Ok(()),
             Anchors::Roots(roots) => roots,
             Anchors::Spiffe(domains) => anchors_of(domains, &certificate)?,
         };
-        self.check_chain(&certificate, anchors, others, now)?;
-        self.check_names(&certificate, leaf)
+        match self.check_chain(&certificate, anchors, others, now) {
+            Ok(()) => {}
+            // A server that signed its own certificate, and is trusted by that.
+            Err(webpki::Error::CaUsedAsEndEntity) => self.check_unread(leaf, now)?,
+            Err(e) => return Err(problem(e)),
+        }
+        self.check_names(&certificate, leaf)?;
+        self.check_pins(leaf)
+    }
+
+    /// Whether the leaf is one of those that are demanded by hash.
+    fn check_pins(&self, leaf: &CertificateDer<'_>) -> Result<(), Error> {
+        let pins = &self.demands.pins;
+        if pins.is_empty() {
+            return Ok(());
+        }
+        let own = Pin::Certificate(Sha256::digest(leaf).into());
+        let parsed = X509Certificate::from_der(leaf);
+        let key = parsed.map(|(_, certificate)| Pin::Key(Sha256::digest(certificate.public_key().raw).into()));
+        match pins.contains(&own) || key.is_ok_and(|key| pins.contains(&key)) {
+            true => Ok(()),
+            false => Err(Refusal::NotPinned.into()),
+        }
     }
 
     fn check_chain(
@@ -163,8 +199,9 @@ impl Verifier {
         anchors: &[TrustAnchor<'_>],
         others: &[CertificateDer<'_>],
         now: UnixTime,
-    ) -> Result<(), Error> {
+    ) -> Result<(), webpki::Error> {
         let mut time = now;
+        let mut last = webpki::Error::MaximumPathDepthExceeded;
         for _ in 0..LONGEST_CHAIN {
             let lists: Vec<&CertRevocationList<'_>> = self.revoked.iter().collect();
             let revocation = RevocationOptionsBuilder::new(&lists).ok().map(|builder| {
@@ -184,12 +221,13 @@ impl Verifier {
                 Ok(_) => return Ok(()),
                 // Looked at when it was still valid.
                 Err(webpki::Error::CertExpired { not_after, .. }) if self.demands.allow_expired && not_after < time => {
+                    last = webpki::Error::CertExpired { time, not_after };
                     time = not_after;
                 }
-                Err(e) => return Err(problem(e)),
+                Err(e) => return Err(e),
             }
         }
-        Err(Error::InvalidCertificate(CertificateError::Expired))
+        Err(last)
     }
 
     fn check_names(&self, certificate: &EndEntityCert<'_>, leaf: &CertificateDer<'_>) -> Result<(), Error> {
@@ -308,7 +346,7 @@ impl ClientCertVerifier for Verifier {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls12_signature(message, certificate, signature, algorithms())
+        unread::verify_tls12_signature(message, certificate, signature)
     }
 
     fn verify_tls13_signature(
@@ -317,7 +355,7 @@ impl ClientCertVerifier for Verifier {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls13_signature(message, certificate, signature, algorithms())
+        unread::verify_tls13_signature(message, certificate, signature)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
@@ -343,7 +381,7 @@ impl ServerCertVerifier for Verifier {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls12_signature(message, certificate, signature, algorithms())
+        unread::verify_tls12_signature(message, certificate, signature)
     }
 
     fn verify_tls13_signature(
@@ -352,7 +390,7 @@ impl ServerCertVerifier for Verifier {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls13_signature(message, certificate, signature, algorithms())
+        unread::verify_tls13_signature(message, certificate, signature)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {

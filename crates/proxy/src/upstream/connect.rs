@@ -262,6 +262,7 @@ fn count(cluster: &Establish, host: &Host, attempt: &Attempt) -> Arc<str> {
         Attempt::Tls(failure) => {
             match failure.kind {
                 FailureKind::WrongName => stats.ssl_fail_verify_san.inc(),
+                FailureKind::WrongHash => stats.ssl_fail_verify_cert_hash.inc(),
                 FailureKind::Untrusted | FailureKind::NoCertificate => stats.ssl_fail_verify_error.inc(),
                 FailureKind::Other => stats.ssl_connection_error.inc(),
             }

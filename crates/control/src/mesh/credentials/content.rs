@@ -7,10 +7,8 @@ use envoy::envoy::config::core::v3::data_source::Specifier;
 use envoy::envoy::extensions::transport_sockets::tls::v3 as tls;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
-use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
-use rustls::sign::CertifiedKey;
 
 /// The keys of a chain and its private key, those of generic Secrets first.
 const CERTIFICATES: [(&str, &str); 2] = [("cert", "key"), ("tls.crt", "tls.key")];
@@ -97,9 +95,7 @@ fn authorities(items: &Items) -> Option<Result<tls::CertificateValidationContext
 fn check_pair((chain_name, chain): (&str, &[u8]), (key_name, key): (&str, &[u8])) -> Result<(), String> {
     let chain = items::<CertificateDer<'static>>(chain_name, chain)?;
     let key = PrivateKeyDer::from_pem_slice(key).map_err(|_| format!("{key_name} is not a private key in PEM"))?;
-    CertifiedKey::from_der(chain, key, &aws_lc_rs::default_provider())
-        .map(drop)
-        .map_err(|e| format!("{key_name} cannot be used with {chain_name}: {e}"))
+    pki::certified_key(chain, key).map(drop).map_err(|e| format!("{key_name} cannot be used with {chain_name}: {e}"))
 }
 
 fn check<T: PemObject>(name: &str, text: &[u8]) -> Result<(), String> {

@@ -5,9 +5,9 @@ use std::net::SocketAddr;
 
 use testkit::until;
 
-use super::authority::{Ca, Leaf};
+use super::authority::{Ca, Leaf, downstream, upstream};
 use super::mutual::{CLIENT, SERVER, inbound, outbound};
-use super::{LIMIT, Plane, ask, connect, echo, is_over};
+use super::{LIMIT, Plane, ask, connect, echo, is_over, listener};
 use crate::metrics::Scope;
 
 /// A client with a bad certificate gets nothing, and the server says why.
@@ -135,9 +135,9 @@ fn openssl(folder: &std::path::Path, arguments: &str) -> Option<String> {
 }
 
 #[test]
-fn a_certificate_of_version_1_is_refused() {
+fn a_certificate_of_version_1_is_taken_where_no_identity_is_demanded() {
     let ca = Ca::new("mesh");
-    let (server, address) = inbound(&ca, &ca.spiffe(SERVER), "", echo("secret"));
+    let (mut server, address) = inbound(&ca, &ca.spiffe(SERVER), "", echo("secret"));
     let folder = tempfile::tempdir().unwrap();
     let signer = ca.issue(None, |_| {});
     std::fs::write(folder.path().join("ca.pem"), &ca.pem).unwrap();
@@ -153,6 +153,23 @@ fn a_certificate_of_version_1_is_refused() {
     let answer = openssl(folder.path(), &format!("s_client -connect {address} -cert leaf.pem -key leaf.key"));
     assert!(!answer.unwrap_or_default().contains("secret"));
     server.logged("TLS_error:_the_peer's_certificate_is_X.509_v1");
+    let tcp = server.tcp("cluster: app", "");
+    let tls = downstream("").replace("{san_type: URI, matcher: {prefix: 'spiffe://cluster.local/'}}", "");
+    let address = server.listener(&listener("in", "127.0.0.1", "", &[format!("{{{tls}filters: [{tcp}]}}")])).go();
+    let leaf = Leaf { chain: std::fs::read_to_string(folder.path().join("leaf.pem")).unwrap(), key: signer.key };
+    for version in ["TLSv1_2", "TLSv1_3"] {
+        let mut client = Plane::start();
+        let rest = format!(", tls_params: {{tls_maximum_protocol_version: {version}}}");
+        let socket = format!("transport_socket: {}", upstream(SERVER, "istio", &rest));
+        client.secret(&leaf.secret()).secret(&ca.trust()).cluster("out", &[address], &socket);
+        assert_eq!(ask(client.simple("", "", "out").go(), "!"), "secret!", "{version}");
+    }
+    server.secret(&Ca::new("other").trust()).go();
+    let (_client, address) = outbound(&ca, &leaf, SERVER, address);
+    until("another authority to be trusted", LIMIT, || {
+        ask(address, "!");
+        server.log().iter().any(|line| line.contains("from_an_unknown_authority")).then_some(())
+    });
 }
 
 /// What a client of TLS says first.

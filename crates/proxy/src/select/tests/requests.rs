@@ -1,6 +1,7 @@
 //! Requests through a gateway as Istio configures it.
 
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
 use envoy::TypeUrl;
 
@@ -114,6 +115,6 @@ fn a_request_is_followed_to_its_end() {
 #[test]
 fn without_its_routes_a_listener_answers_that_there_is_none() {
     let snapshot = accept(&Snapshot::default(), TypeUrl::Listener, LISTENER);
-    let snapshot = snapshot.without_endpoints(|_, _| true);
+    let snapshot = snapshot.without_endpoints(Duration::ZERO, |_, _| Duration::ZERO);
     assert_eq!(of(&snapshot, 0, "http://reviews/", ""), "404 NR route_not_found ");
 }
