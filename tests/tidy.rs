@@ -216,6 +216,44 @@ fn names_say_what_a_thing_is() {
     }));
 }
 
+/// A setting that is converted and that nobody asks for would be let through in silence.
+#[test]
+fn every_setting_of_the_proxy_is_read() {
+    let sources = sources();
+    let settings = sources.iter().filter(|s| s.path.starts_with("crates/proxy/src/config/"));
+    let fields = settings.flat_map(|s| s.shipped_lines().map(move |(number, line)| (s, number, line)));
+    let fields = fields.filter_map(|(source, number, line)| {
+        let (name, _) = line.strip_prefix("    pub ")?.split_once(": ")?;
+        name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_').then_some((source, number, name))
+    });
+    let of_proxy = |s: &&Source| s.path.starts_with("crates/proxy/src/");
+    none(fields.filter_map(|(source, number, name)| {
+        let mut others =
+            sources.iter().filter(of_proxy).flat_map(|s| s.shipped_lines().map(move |(_, line)| (s, line)));
+        let read = others.any(|(other, line)| {
+            if other.path == source.path {
+                asks(line, &format!("self.{name}"))
+            } else {
+                asks(line, &format!(".{name}"))
+            }
+            || !other.path.starts_with("crates/proxy/src/config/") && takes(line, name)
+        });
+        (!read).then(|| format!("{}:{number}: nobody reads {name}", source.path))
+    }));
+}
+
+/// Whether a line has a field that ends in these words.
+fn asks(line: &str, field: &str) -> bool {
+    let after = line.split(field).skip(1);
+    after.into_iter().any(|rest| !rest.starts_with(|c: char| c.is_alphanumeric() || c == '_' || c == '('))
+}
+
+/// Whether a line may take a value apart into this field and others.
+fn takes(line: &str, name: &str) -> bool {
+    let starts = ["{ ", ", ", "("].map(|start| format!("{start}{name}"));
+    starts.iter().any(|start| asks(line, start))
+}
+
 #[test]
 fn shipped_code_does_not_panic_on_input() {
     in_shipped_code(|line| {

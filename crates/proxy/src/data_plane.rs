@@ -19,6 +19,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::Snapshot;
 use crate::access_log::LogWriter;
 use crate::config::{Direction, Health, Listener, Locality};
+use crate::http::KeyStore;
 use crate::metrics::{Metrics, Workload};
 use crate::prepared::Prepared;
 use crate::upstream::Host;
@@ -125,9 +126,10 @@ impl DataPlane {
     /// Starts the workers, without listeners.
     pub fn start(options: Options) -> io::Result<DataPlane> {
         let log = LogWriter::start()?;
+        let keys = Arc::default();
         let mut workers = Vec::new();
         for number in 0..options.workers.get() {
-            workers.push(WorkerHandle::start(&options, &log, number)?);
+            workers.push(WorkerHandle::start(&options, (&log, &keys), number)?);
         }
         Ok(DataPlane(Arc::new(Inner { workers, shared: Arc::default(), state: Mutex::default(), _log: log })))
     }
@@ -208,13 +210,14 @@ impl DataPlane {
 }
 
 impl WorkerHandle {
-    fn start(options: &Options, log: &LogWriter, number: usize) -> io::Result<WorkerHandle> {
+    fn start(options: &Options, (log, keys): (&LogWriter, &Arc<KeyStore>), number: usize) -> io::Result<WorkerHandle> {
         let (commands, incoming) = mpsc::unbounded_channel();
         let (ready, started) = std::sync::mpsc::channel();
         let (metrics, open) = (Arc::<Metrics>::default(), Arc::<AtomicU64>::default());
         let setup = Setup {
             metrics: metrics.clone(),
             workload: options.workload.clone(),
+            keys: keys.clone(),
             drain_time: options.drain_time,
             lines: log.lines(),
             open: open.clone(),

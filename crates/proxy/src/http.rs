@@ -15,6 +15,7 @@ mod filter;
 mod forward;
 mod gate;
 pub(crate) mod head;
+mod messages;
 mod mirror;
 mod peer;
 pub(crate) mod pool;

@@ -20,6 +20,7 @@ use crate::Snapshot;
 use crate::config::{DownstreamTls, Secret, SecretRef, TlsCertificate, TlsSettings, UpstreamTls, ValidationContext};
 use crate::inspect::Hello;
 use crate::stream::{Broken, Session};
+use crate::upstream::Greeting;
 use verify::{Refusal, Usage, Verifier};
 
 /// How many TLS 1.2 sessions a server keeps for clients without tickets.
@@ -280,15 +281,6 @@ impl ProducesTickets for Tickets {
     }
 }
 
-/// Which application protocols a session offers.
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Offer<'a> {
-    /// Instead of those of the context.
-    pub(crate) instead: Option<&'a [Box<[u8]>]>,
-    /// If there are none in the context either.
-    pub(crate) otherwise: Option<&'static [u8]>,
-}
-
 /// A client's side of TLS.
 #[derive(Debug)]
 pub(crate) struct ClientTls {
@@ -298,6 +290,8 @@ pub(crate) struct ClientTls {
 #[derive(Debug)]
 struct Client {
     config: Arc<ClientConfig>,
+    /// The same for servers whose names only requests say.
+    naming: Arc<ClientConfig>,
     /// What the server is called; without a name its address takes the place, which is not sent.
     server_name: Option<ServerName<'static>>,
     verifier: Arc<Verifier>,
@@ -309,18 +303,22 @@ impl ClientTls {
         ClientTls { ready: Client::new(context, secrets) }
     }
 
-    /// A session with the server at `address`.
-    pub(crate) fn session(&self, address: std::net::IpAddr, offer: Offer<'_>) -> Result<Session, TlsFailure> {
+    /// A session with the server at `address`. What is in the greeting replaces what the context says.
+    pub(crate) fn session(&self, address: std::net::IpAddr, greeting: &Greeting) -> Result<Session, TlsFailure> {
         let client = self.ready.as_ref().map_err(Clone::clone)?;
-        let name = client.server_name.clone().unwrap_or_else(|| ServerName::IpAddress(address.into()));
-        let own = &client.config.alpn_protocols;
-        let offer = match offer.instead {
-            Some(offer) => offer.iter().map(|protocol| protocol.to_vec()).collect(),
-            None if own.is_empty() => offer.otherwise.iter().map(|protocol| protocol.to_vec()).collect(),
-            None => own.clone(),
+        let (name, config) = match &greeting.server_name {
+            Some(name) => (Some(server_name(name)?), &client.naming),
+            None => (client.server_name.clone(), &client.config),
         };
-        let config = client.config.clone();
-        let session = rustls::client::UnbufferedClientConnection::new_with_alpn(config, name, offer);
+        let name = name.unwrap_or_else(|| ServerName::IpAddress(address.into()));
+        let offer = match &greeting.offer {
+            Some(offer) => offer.iter().map(|protocol| protocol.to_vec()).collect(),
+            None if config.alpn_protocols.is_empty() => {
+                greeting.otherwise.iter().map(|protocol| protocol.to_vec()).collect()
+            }
+            None => config.alpn_protocols.clone(),
+        };
+        let session = rustls::client::UnbufferedClientConnection::new_with_alpn(config.clone(), name, offer);
         session.map(Session::Client).map_err(|e| TlsFailure::from(&e))
     }
 
@@ -342,6 +340,20 @@ impl ClientTls {
     }
 }
 
+impl ClientTls {
+    /// Whether a server's certificate has a name, where certificates are verified at all.
+    pub(crate) fn check_name(&self, certificates: &[CertificateDer<'_>], name: &str) -> Result<(), TlsFailure> {
+        match &self.ready {
+            Ok(client) => client.verifier.check_name(certificates, name).map_err(|e| TlsFailure::from(&e)),
+            Err(_) => Ok(()),
+        }
+    }
+}
+
+fn server_name(name: &str) -> Result<ServerName<'static>, TlsFailure> {
+    ServerName::try_from(name.to_owned()).map_err(|_| TlsFailure::other(&format!("{name:?} is not a server name")))
+}
+
 impl Client {
     fn new(context: &UpstreamTls, secrets: &Secrets) -> Result<Client, TlsFailure> {
         let settings = &context.settings;
@@ -360,12 +372,12 @@ impl Client {
             0 => Resumption::disabled(),
             keys => Resumption::in_memory_sessions(usize::try_from(keys).unwrap_or(usize::MAX).min(KEPT_SESSIONS)),
         };
-        let server_name = context.sni.as_ref().map(|sni| ServerName::try_from(sni.to_string()));
-        let server_name = server_name.transpose().map_err(|_| {
-            TlsFailure::other(&format!("{:?} is not a server name", context.sni.as_deref().unwrap_or("")))
-        })?;
+        let server_name = context.sni.as_deref().map(server_name).transpose()?;
         config.enable_sni = server_name.is_some();
-        Ok(Client { config: Arc::new(config), server_name, verifier, identity })
+        let mut naming = config.clone();
+        naming.enable_sni = true;
+        let naming = Arc::new(naming);
+        Ok(Client { config: Arc::new(config), naming, server_name, verifier, identity })
     }
 }
 

@@ -3,6 +3,7 @@
 mod balance;
 mod breaker;
 mod connect;
+mod greeting;
 mod hashing;
 mod members;
 mod names;
@@ -29,6 +30,7 @@ use crate::tls::{ClientTls, Secrets};
 pub(crate) use balance::LbContext;
 pub(crate) use breaker::{Carried, UnderWay};
 pub(crate) use connect::{ConnectError, Connected, Establish, Pending, connect, open};
+pub(crate) use greeting::Greeting;
 use members::Members;
 pub(crate) use names::{is_resolved, resolve};
 pub(crate) use outlier::Outcome;

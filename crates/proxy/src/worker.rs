@@ -52,6 +52,8 @@ pub(crate) enum Command {
 pub(crate) struct Setup {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) workload: Arc<Workload>,
+    /// Keys of tokens that were fetched.
+    pub(crate) keys: Arc<KeyStore>,
     pub(crate) drain_time: Duration,
     pub(crate) lines: Lines,
     /// Open connections of this worker, for others to read.
@@ -73,8 +75,6 @@ pub(crate) struct Worker {
     /// The connections that requests share, by cluster.
     pools: RefCell<HashMap<Arc<str>, ClusterPool>>,
     own_address: OnceCell<Option<IpAddr>>,
-    /// Keys of tokens that were fetched.
-    pub(crate) keys: KeyStore,
     /// What collectors of traces have not been told yet.
     pub(crate) spans: Spans,
     /// Whom it reports in Istio's metrics.
@@ -144,7 +144,6 @@ impl Worker {
             ended: Lease::new(),
             pools: RefCell::default(),
             own_address: OnceCell::new(),
-            keys: KeyStore::default(),
             spans: Spans::default(),
             reports: Reports::default(),
             accepting: RefCell::default(),

@@ -190,7 +190,7 @@ impl Called<'_> {
         let spoken = Upstream::of(self.port.port.protocol, pool.and_then(|p| p.http.as_ref()), &self.mesh.config);
         traffic::apply(&policy, &self.mesh.config, spoken.is_some(), &mut cluster);
         if let Some(spoken) = spoken {
-            http::apply(spoken, pool, &mut cluster);
+            http::apply(spoken, pool, policy.tls.as_ref(), &mut cluster);
         }
         let endpoints = self.endpoints(subset);
         self.discover(&policy, &endpoints, &mut cluster, resources);

@@ -12,7 +12,7 @@ use super::body::RequestBody;
 use super::failure::Failure;
 use super::pool::{Lease, Protocol, STALE, Sent, Want};
 use crate::config::http::UpstreamProtocol;
-use crate::upstream::{Carried, Establish, Host, LbContext, Outcome, UnderWay};
+use crate::upstream::{Carried, Establish, Greeting, Host, LbContext, Outcome, UnderWay};
 
 /// How large an answer may be, in bytes.
 const LARGEST: usize = 1 << 20;
@@ -83,7 +83,7 @@ async fn over_connections(
         _ if request.version() == Version::HTTP_2 => Protocol::Http2,
         UpstreamProtocol::Http1 | UpstreamProtocol::Downstream => Protocol::Http1,
     };
-    let want = Want { protocol, offer: None };
+    let want = Want { protocol, greeting: Greeting::default() };
     let (mut parts, body) = request.into_parts();
     protocol.shape(&mut parts, false);
     let mut request = Request::from_parts(parts, body);

@@ -19,6 +19,7 @@ use super::deadline::Deadline;
 use super::filter::OnResponse;
 use super::filter::fault::Suffers;
 use super::head::names;
+use super::messages::Messages;
 use super::peer;
 use super::pool::{Carrier, Lease};
 use super::report::{self, Reports};
@@ -76,6 +77,8 @@ pub(crate) struct Exchange {
     pub(crate) answered: Option<Instant>,
     pub(crate) sent: u64,
     pub(crate) grpc_status: Option<u32>,
+    /// Messages of gRPC in the response.
+    pub(super) messages: Messages,
     /// What the filters that the request has passed do to its response, in their order.
     pub(crate) on_response: Vec<OnResponse>,
     /// Counts the request among those that suffer from faults.
@@ -101,6 +104,8 @@ pub(crate) struct Exchange {
     pub(crate) trace: Option<Box<Trace>>,
     /// Whether the last attempt took too long.
     pub(crate) timed_out: bool,
+    /// Whether the client is to come again over TLS.
+    pub(crate) must_come_over_tls: bool,
     /// Whether this proxy has broken it off, since it took too long.
     pub(crate) broken_off: bool,
     /// Whether the response has been handed over whole.
@@ -200,6 +205,7 @@ impl Exchange {
             answered: None,
             sent: 0,
             grpc_status: None,
+            messages: Messages::default(),
             on_response: Vec::new(),
             suffers: Vec::new(),
             metadata: DynamicMetadata::default(),
@@ -213,6 +219,7 @@ impl Exchange {
             id: None,
             trace: None,
             timed_out: false,
+            must_come_over_tls: false,
             broken_off: false,
             complete: false,
         })
@@ -267,7 +274,7 @@ impl Exchange {
     /// before.
     pub(crate) fn upload(&mut self, keep: Option<usize>) -> Option<Rc<Upload>> {
         if let Some(incoming) = self.incoming.take() {
-            self.upload = Upload::new(incoming, keep, &self.watch);
+            self.upload = Upload::new(incoming, keep, &self.watch, self.grpc);
         }
         self.upload.clone()
     }

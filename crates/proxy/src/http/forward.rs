@@ -1,11 +1,12 @@
 //! A request on its way to an endpoint of its cluster, with as many attempts as it may have.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 
 use http::header::{self, HeaderMap, HeaderValue};
 use http::request::Parts;
+use http::uri::Authority;
 use http::{Method, Request, Response, StatusCode, Version};
 use hyper::body::{Body, Incoming};
 use tokio::time::Instant;
@@ -21,9 +22,9 @@ use super::pool::{Protocol, STALE, Sent, Want};
 use super::reply::Reply;
 use super::retry::Retries;
 use crate::access_log::Flag;
-use crate::config::http::{HostRewrite, RetryPolicy, RouteAction, UpstreamProtocol};
+use crate::config::http::{HostRewrite, HttpProtocolOptions, RetryPolicy, RouteAction, UpstreamProtocol};
 use crate::routing;
-use crate::upstream::{Carried, Establish, Host, LbContext, Outcome, UnderWay};
+use crate::upstream::{Carried, Establish, Greeting, Host, LbContext, Outcome, UnderWay};
 
 /// What a request needs on its way.
 struct Way<'a> {
@@ -32,6 +33,7 @@ struct Way<'a> {
     action: &'a RouteAction,
     policy: Option<&'a RetryPolicy>,
     protocol: Protocol,
+    greeting: Greeting,
     hash: Option<u64>,
     tried: Vec<SocketAddr>,
     /// Counts the attempts after the first for as long as they last.
@@ -75,7 +77,8 @@ pub(crate) async fn forward(
     let hashed = routing::hash(&action.hash_policies, parts, exchange.remote.ip(), exchange.random);
     exchange.cookie = hashed.cookie_value().zip(hashed.cookie.map(|(cookie, _)| cookie.clone()));
     let hash = hashed.hash;
-    let mut way = Way { cluster, found, action, policy, protocol, hash, tried: Vec::new(), retrying: None };
+    let greeting = greeting(exchange, parts, &cluster.upstream.config.http);
+    let mut way = Way { cluster, found, action, policy, protocol, greeting, hash, tried: Vec::new(), retrying: None };
     exchange.deadline = timeout.map(|timeout| Deadline::new(timeout, exchange.upload.clone()));
     match exchange.deadline.clone() {
         None => attempts(exchange, parts, &mut way, &mut retries).await,
@@ -89,6 +92,19 @@ pub(crate) async fn forward(
             }
         },
     }
+}
+
+/// What connections say for a request: the server may be called what the request calls it.
+fn greeting(exchange: &Exchange, parts: &Parts, options: &HttpProtocolOptions) -> Greeting {
+    let mut greeting = Greeting { offer: exchange.offer.clone(), ..Greeting::default() };
+    if options.auto_sni || options.auto_san_validation {
+        let authority = parts.headers.get(header::HOST).and_then(|host| Authority::try_from(host.as_bytes()).ok());
+        let host = authority.map(|authority| Arc::<str>::from(authority.host()));
+        let is_name = host.as_ref().is_some_and(|host| host.trim_matches(['[', ']']).parse::<IpAddr>().is_err());
+        greeting.server_name = host.clone().filter(|_| options.auto_sni && is_name);
+        greeting.verified = host.filter(|_| options.auto_san_validation);
+    }
+    greeting
 }
 
 async fn attempts(
@@ -206,7 +222,7 @@ async fn send(
     last: bool,
 ) -> Result<Response<Incoming>, Missed> {
     let broken = || Missed::Failed(Failure::Terminated, true);
-    let want = Want { protocol: way.protocol, offer: exchange.offer.clone() };
+    let want = Want { protocol: way.protocol, greeting: way.greeting.clone() };
     let mut waiting: Option<Request<RequestBody>> = None;
     for _ in 0..STALE {
         let leased = way.cluster.pool.lease(&way.cluster, host, &want).await;

@@ -25,8 +25,7 @@ pub(crate) use connect::Unavailable;
 use host::HostPool;
 
 use crate::config::Cluster;
-use crate::config::http::Protocols;
-use crate::upstream::{Establish, Host};
+use crate::upstream::{Establish, Greeting, Host};
 
 /// How often a request may meet a connection that has just ended, and go on to another one without anybody noticing.
 pub(crate) const STALE: u32 = 3;
@@ -39,6 +38,14 @@ pub(crate) enum Protocol {
 }
 
 impl Protocol {
+    /// Its name in handshakes.
+    fn name(self) -> &'static [u8] {
+        match self {
+            Protocol::Http1 => b"http/1.1",
+            Protocol::Http2 => b"h2",
+        }
+    }
+
     /// Gives the head of a request, whose authority is in `host`, the form that it has in this protocol.
     pub(crate) fn shape(self, parts: &mut Parts, secure: bool) {
         match self {
@@ -75,8 +82,7 @@ struct Key {
     address: SocketAddr,
     transport: usize,
     protocol: Protocol,
-    /// Application protocols that are offered instead of the transport's own.
-    offer: Option<Protocols>,
+    greeting: Greeting,
 }
 
 /// The connections of one worker to a cluster as it is configured. Another configuration has another pool; connections
@@ -91,7 +97,7 @@ pub(crate) struct Pool {
 #[derive(Debug, Clone)]
 pub(crate) struct Want {
     pub(crate) protocol: Protocol,
-    pub(crate) offer: Option<Protocols>,
+    pub(crate) greeting: Greeting,
 }
 
 impl Pool {
@@ -122,13 +128,15 @@ impl Pool {
     }
 
     fn host(&self, host: &Arc<Host>, want: &Want) -> Rc<HostPool> {
-        let Want { protocol, offer } = want;
-        let key = Key { address: host.address, transport: host.transport, protocol: *protocol, offer: offer.clone() };
+        let Want { protocol, greeting } = want;
+        let greeting = Greeting { otherwise: Some(protocol.name()), ..greeting.clone() };
+        let key =
+            Key { address: host.address, transport: host.transport, protocol: *protocol, greeting: greeting.clone() };
         let mut hosts = self.hosts.borrow_mut();
         if let Some(known) = hosts.get(&key) {
             return known.clone();
         }
-        let pool = Rc::new(HostPool::new(self.lifetime, offer.clone()));
+        let pool = Rc::new(HostPool::new(self.lifetime, greeting.clone()));
         hosts.insert(key, pool.clone());
         pool
     }

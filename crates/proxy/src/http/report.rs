@@ -180,6 +180,10 @@ pub(super) fn report(exchange: &Exchange, authority: &str, took: Duration) {
     stats.duration.record(u64::try_from(took.as_millis()).unwrap_or(u64::MAX));
     stats.request_bytes.record(exchange.head_sizes.0 + exchange.received());
     stats.response_bytes.record(exchange.head_sizes.1 + exchange.sent);
+    if exchange.grpc {
+        stats.request_messages.add(exchange.upload.as_ref().map_or(0, |upload| upload.messages()));
+        stats.response_messages.add(exchange.messages.begun());
+    }
 }
 
 /// Where a request would have gone that was answered here.

@@ -96,6 +96,10 @@ async fn handle(exchange: &mut Exchange, parts: &mut Parts) -> Result<Response<I
     tunnel::check_connect(exchange, parts)?;
     find(exchange, parts, &current)?;
     screening::screen(exchange, parts, &current).await?;
+    if exchange.must_come_over_tls {
+        // Filters come first: whom they refuse is not told where to go.
+        return Err(sent_elsewhere(StatusCode::MOVED_PERMANENTLY, &routing::tls_location(parts)));
+    }
     let Some(found) = exchange.found.clone() else {
         connection.manager.stats.no_route.inc();
         return Err(Reply::new(StatusCode::NOT_FOUND, "route_not_found").flag(Flag::NoRouteFound));
@@ -127,11 +131,12 @@ pub(super) fn find(exchange: &mut Exchange, parts: &Parts, current: &Current) ->
     let snapshot = &current.prepared.snapshot;
     let Some(table) = snapshot.routes_of(&connection.manager.config) else { return Ok(()) };
     let Some(host) = table.host(routing::authority(parts)) else { return Ok(()) };
-    if host.demands_tls(parts) {
-        return Err(sent_elsewhere(StatusCode::MOVED_PERMANENTLY, &routing::tls_location(parts)));
+    exchange.found = None;
+    exchange.must_come_over_tls = host.demands_tls(parts);
+    if exchange.must_come_over_tls {
+        return Ok(());
     }
     let request = exchange.asked(parts);
-    exchange.found = None;
     if let Some(route) = host.route(&request) {
         let found = Found { table: table.clone(), host: host.clone(), route: route.clone(), random: exchange.random };
         if let Action::Forward(action) = &route.action {

@@ -113,6 +113,9 @@ fn note(exchange: &mut Exchange, frame: Option<&Result<Frame<Bytes>, hyper::Erro
         Some(Ok(frame)) => {
             exchange.watch.stir();
             exchange.sent += frame.data_ref().map_or(0, |data| data.len() as u64);
+            if let Some(data) = frame.data_ref().filter(|_| exchange.grpc) {
+                exchange.messages.follow(data);
+            }
             if let Some(trailers) = frame.trailers_ref() {
                 exchange.keep_trailers(trailers);
             }

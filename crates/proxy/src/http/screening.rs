@@ -106,7 +106,7 @@ async fn authenticate(
     let worker = exchange.connection.worker.clone();
     let Some(requirement) = config.requirement(&exchange.asked(parts), change)? else { return Ok(false) };
     let cluster = |name: &Arc<str>| current.cluster(&worker, name);
-    jwt_authn::ask(config, requirement, parts, &mut exchange.metadata, stats, (&worker.keys, cluster)).await
+    jwt_authn::ask(config, requirement, parts, &mut exchange.metadata, stats, (&worker.setup.keys, cluster)).await
 }
 
 /// Returns whether the route is to be chosen again.

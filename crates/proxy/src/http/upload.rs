@@ -15,6 +15,7 @@ use hyper::body::{Body, Bytes, Frame, Incoming, SizeHint};
 use tokio::time::Instant;
 
 use super::body::Copied;
+use super::messages::Messages;
 use super::watch::Watch;
 
 /// The largest piece that comes at once, in bytes.
@@ -38,6 +39,8 @@ pub(crate) struct Upload {
     copies: RefCell<Vec<Rc<Copied>>>,
     /// Learns that something has come.
     watch: Rc<Watch>,
+    /// Counts messages, if there are any.
+    messages: Option<RefCell<Messages>>,
 }
 
 /// How far the body has come.
@@ -92,7 +95,7 @@ impl std::error::Error for UploadError {}
 
 impl Upload {
     /// Takes the body of a request; `None` if it has none. Of what is read, up to `keep` bytes are kept.
-    pub(crate) fn new(incoming: Incoming, keep: Option<usize>, watch: &Rc<Watch>) -> Option<Rc<Upload>> {
+    pub(crate) fn new(incoming: Incoming, keep: Option<usize>, watch: &Rc<Watch>, grpc: bool) -> Option<Rc<Upload>> {
         (!incoming.is_end_stream()).then(|| {
             Rc::new(Upload {
                 incoming: RefCell::new(incoming),
@@ -104,6 +107,7 @@ impl Upload {
                 kept: RefCell::new(Kept { room: keep, ..Kept::default() }),
                 copies: RefCell::default(),
                 watch: watch.clone(),
+                messages: grpc.then(RefCell::default),
             })
         })
     }
@@ -148,6 +152,11 @@ impl Upload {
     /// Bytes that came from downstream.
     pub(crate) fn received(&self) -> u64 {
         self.received.get()
+    }
+
+    /// Messages of gRPC that came from downstream.
+    pub(crate) fn messages(&self) -> u64 {
+        self.messages.as_ref().map_or(0, |messages| messages.borrow().begun())
     }
 
     /// Whether downstream has said all.
@@ -227,6 +236,9 @@ impl Upload {
         let mut kept = self.kept.borrow_mut();
         if let Some(data) = frame.data_ref() {
             self.copies.borrow().iter().for_each(|copied| copied.add(data));
+            if let Some(messages) = &self.messages {
+                messages.borrow_mut().follow(data);
+            }
             self.received.set(self.received.get() + data.len() as u64);
             kept.room = kept.room.and_then(|room| room.checked_sub(data.len()));
         }

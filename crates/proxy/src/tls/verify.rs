@@ -246,6 +246,16 @@ impl Verifier {
         Err(Refusal::WrongName(certificate.valid_uri_names().map(Arc::from).collect()).into())
     }
 
+    /// Whether the certificate of a peer has the name of a server.
+    pub(super) fn check_name(&self, chain: &[CertificateDer<'_>], name: &str) -> Result<(), Error> {
+        let Some(leaf) = chain.first().filter(|_| !matches!(self.anchors, Anchors::Anybody)) else { return Ok(()) };
+        let certificate = EndEntityCert::try_from(leaf).map_err(problem)?;
+        let valid =
+            ServerName::try_from(name).is_ok_and(|name| certificate.verify_is_valid_for_subject_name(&name).is_ok());
+        let names = || certificate.valid_dns_names().map(Arc::from).collect();
+        if valid { Ok(()) } else { Err(Refusal::WrongName(names()).into()) }
+    }
+
     /// Whether a mail or IP address is among the names that are demanded.
     fn has_rare_name(&self, leaf: &CertificateDer<'_>) -> bool {
         let Ok((_, certificate)) = X509Certificate::from_der(leaf) else { return false };

@@ -9,6 +9,7 @@ use std::sync::atomic::Ordering;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpSocket;
 
+use super::Greeting;
 use super::balance::Choice;
 use super::{Carried, Host, LbContext, Outcome, Upstream};
 use crate::access_log::Flag;
@@ -16,7 +17,7 @@ use crate::config::{Cluster, Keepalive};
 use crate::http::pool::Pool;
 use crate::metrics::ClusterStats;
 use crate::stream::Stream;
-use crate::tls::{ClientTls, FailureKind, Offer, TlsFailure, as_one_word};
+use crate::tls::{ClientTls, FailureKind, TlsFailure, as_one_word};
 
 /// A cluster as one worker uses it.
 #[derive(Debug)]
@@ -140,7 +141,7 @@ pub(crate) async fn connect(
         if panic {
             stats.lb_healthy_panic.inc();
         }
-        match open(cluster, &host, Offer::default()).await {
+        match open(cluster, &host, &Greeting::default()).await {
             Ok(mut connected) => {
                 cluster.upstream.report(&host, Outcome::Carried);
                 connected.open.carried = Some(Carried::new(&host));
@@ -153,13 +154,14 @@ pub(crate) async fn connect(
     Err(ConnectFailure { flags: &[Flag::UpstreamConnectionFailure, Flag::UpstreamRetryLimitExceeded], ..last })
 }
 
-/// Connects to an endpoint, and notes how that went.
+/// Connects to an endpoint, and notes how that went. What is in the greeting replaces what its transport
+/// says.
 pub(crate) async fn open(
     cluster: &Rc<Establish>,
     host: &Arc<Host>,
-    offer: Offer<'_>,
+    greeting: &Greeting,
 ) -> Result<Connected, ConnectError> {
-    match connect_to(cluster, host, offer).await {
+    match connect_to(cluster, host, greeting).await {
         Ok(connected) => {
             cluster.upstream.report(host, Outcome::Connected);
             Ok(connected)
@@ -186,7 +188,7 @@ fn overflow(cluster: &Establish) -> Option<&'static [Flag]> {
     None
 }
 
-async fn connect_to(cluster: &Rc<Establish>, host: &Arc<Host>, offer: Offer<'_>) -> Result<Connected, Attempt> {
+async fn connect_to(cluster: &Rc<Establish>, host: &Arc<Host>, greeting: &Greeting) -> Result<Connected, Attempt> {
     let open = Open::new(cluster, host);
     let _pending = Pending::new(cluster);
     let upstream = &cluster.upstream;
@@ -203,7 +205,7 @@ async fn connect_to(cluster: &Rc<Establish>, host: &Arc<Host>, offer: Offer<'_>)
             open,
         };
         if let Some(tls) = upstream.transport(host).tls() {
-            secure(&mut connected, tls, offer).await.map_err(Attempt::Tls)?;
+            secure(&mut connected, tls, greeting).await.map_err(Attempt::Tls)?;
             cluster.stats.ssl_handshake.inc();
         }
         Ok(connected)
@@ -238,11 +240,14 @@ fn probes(keepalive: Keepalive) -> TcpKeepalive {
     set
 }
 
-async fn secure(connected: &mut Connected, tls: &ClientTls, offer: Offer<'_>) -> Result<(), TlsFailure> {
-    let session = tls.session(connected.host.address.ip(), offer)?;
+async fn secure(connected: &mut Connected, tls: &ClientTls, greeting: &Greeting) -> Result<(), TlsFailure> {
+    let session = tls.session(connected.host.address.ip(), greeting)?;
     let stream = &mut connected.stream;
     stream.handshake(session).await.map_err(|e| TlsFailure::from(&e))?;
     let identities = tls.peer_identities(stream.peer_certificates(), stream.is_resumed())?;
+    if let Some(name) = &greeting.verified {
+        tls.check_name(stream.peer_certificates(), name)?;
+    }
     connected.identity = identities.first().cloned();
     connected.own_identity = tls.identity().cloned();
     Ok(())

@@ -2,10 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use api::istio::{ConnectionPool, H2UpgradePolicy, Http2KeepAlive, HttpPool, MeshConfig, TcpPool};
+use api::istio::{
+    ClientTls, ClientTlsMode, ConnectionPool, H2UpgradePolicy, Http2KeepAlive, HttpPool, MeshConfig, TcpPool,
+};
 use envoy::envoy::config::cluster::v3::Cluster;
 use envoy::envoy::config::core::v3::{
     Http1ProtocolOptions, Http2ProtocolOptions, HttpProtocolOptions as Common, KeepaliveSettings,
+    UpstreamHttpProtocolOptions,
 };
 use envoy::envoy::extensions::upstreams::http::v3::HttpProtocolOptions;
 use envoy::envoy::extensions::upstreams::http::v3::http_protocol_options::explicit_http_config::ProtocolConfig;
@@ -84,10 +87,11 @@ impl Upstream {
 }
 
 /// Lets a cluster speak HTTP, within the limits of its rule.
-pub(super) fn apply(spoken: Upstream, pool: Option<&ConnectionPool>, cluster: &mut Cluster) {
+pub(super) fn apply(spoken: Upstream, pool: Option<&ConnectionPool>, tls: Option<&ClientTls>, cluster: &mut Cluster) {
     let none = HttpPool::default();
     let http = pool.and_then(|p| p.http.as_ref()).unwrap_or(&none);
-    let options = spoken.options(http, pool.and_then(|p| p.tcp.as_ref()));
+    let mut options = spoken.options(http, pool.and_then(|p| p.tcp.as_ref()));
+    options.upstream_http_protocol_options = tls.and_then(named_by_requests);
     cluster.typed_extension_protocol_options = extension(&options);
     for threshold in cluster.circuit_breakers.iter_mut().flat_map(|b| &mut b.thresholds) {
         let limits = [
@@ -116,6 +120,17 @@ pub(super) fn offered(protocol: Protocol, spoken: Option<Upstream>) -> &'static 
         Some(Upstream::Http2) => tls::STREAM_ALPN,
         Some(Upstream::Downstream) => tls::EITHER_ALPN,
     }
+}
+
+/// A server whose name the rule does not say is called what requests call it, and must be that.
+fn named_by_requests(tls: &ClientTls) -> Option<UpstreamHttpProtocolOptions> {
+    let originates = matches!(tls.mode, Some(ClientTlsMode::Simple | ClientTlsMode::Mutual));
+    let verified = tls.subject_alt_names.is_empty() && !tls.insecure_skip_verify;
+    (originates && tls.sni.is_empty()).then(|| UpstreamHttpProtocolOptions {
+        auto_sni: true,
+        auto_san_validation: verified,
+        ..UpstreamHttpProtocolOptions::default()
+    })
 }
 
 fn keep_alive(pings: &Http2KeepAlive) -> Option<KeepaliveSettings> {

@@ -44,8 +44,6 @@ pub struct Http2Options {
     pub stream_window: u32,
     /// The flow-control window of the connection, in bytes.
     pub connection_window: u32,
-    /// Whether extended CONNECT is allowed.
-    pub allow_connect: bool,
     /// How often the peer is asked for a sign of life, and how long it has for that.
     pub keepalive: Option<(Duration, Duration)>,
 }
@@ -74,10 +72,10 @@ impl Http2Options {
     pub(super) fn from_message(at: &Path<'_>, message: Option<v3::Http2ProtocolOptions>) -> Checked<Http2Options> {
         // There is one codec, with limits of its own on floods: what it refuses, it refuses.
         fields!(at, message.unwrap_or_default() => v3::Http2ProtocolOptions { hpack_table_size,
-                max_concurrent_streams, initial_stream_window_size, initial_connection_window_size, allow_connect,
+                max_concurrent_streams, initial_stream_window_size, initial_connection_window_size,
                 override_stream_error_on_invalid_http_message, connection_keepalive }
-            refuse { stream_error_on_invalid_http_messaging, allow_metadata, custom_settings_parameters, max_metadata_size, max_header_field_size_kb,
-                disallow_obs_text }
+            refuse { allow_connect, stream_error_on_invalid_http_messaging, allow_metadata,
+                custom_settings_parameters, max_metadata_size, max_header_field_size_kb, disallow_obs_text }
             ignore { max_outbound_frames, max_outbound_control_frames,
                 max_consecutive_inbound_frames_with_empty_payload, max_inbound_priority_frames_per_stream,
                 max_inbound_window_update_frames_per_data_frame_sent, use_oghttp2_codec, enable_huffman_encoding,
@@ -96,7 +94,6 @@ impl Http2Options {
                 &at.field("initial_connection_window_size"),
                 initial_connection_window_size.unwrap_or(CONNECTION_WINDOW),
             )?,
-            allow_connect,
             keepalive: connection_keepalive
                 .map(|k| keepalive(&at.field("connection_keepalive"), k))
                 .transpose()?

@@ -249,9 +249,21 @@ fn an_endpoint_that_takes_too_long_is_not_waited_for() {
 #[test]
 fn heads_that_are_malformed_are_refused() {
     let mut plane = Plane::start();
-    let address = plane.cluster("c", &[mirror()], "").http(&to("c"), "").go();
+    let address = plane.cluster("c", &[mirror()], "").http(&to("c"), "request_headers_timeout: 0.05s").go();
+    let large = format!("GET / HTTP/1.1\r\nhost: a\r\nx: {}\r\n\r\n", "y".repeat(70_000));
     for (request, start, body) in [
+        ("GET /late HTTP/1.1\r\nho", "HTTP/1.1 408 Request Timeout", "request header timeout"),
         ("GET / HTTP/1.1\r\n\r\n", "HTTP/1.1 400 Bad Request", ""),
+        ("GET /f#g HTTP/1.1\r\nhost: a\r\n\r\n", "HTTP/1.1 400 Bad Request", ""),
+        ("GET / HTTP/3.0\r\nhost: a\r\n\r\n", "HTTP/1.1 426 Upgrade Required", "Upgrade Required"),
+        ("BOGUS / HTTP/1.1\r\nhost: a\r\n\r\n", "HTTP/1.1 400 Bad Request", "Bad Request"),
+        ("\u{16}\u{3}\u{1}\u{2}\u{0}", "HTTP/1.1 400 Bad Request", "Bad Request"),
+        (&large, "HTTP/1.1 431 Request Header Fields Too Large", "Request Header Fields Too Large"),
+        (
+            "POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\ncontent-length: 3\r\n\r\n0\r\n\r\n",
+            "HTTP/1.1 400 Bad Request",
+            "Bad Request",
+        ),
         ("GET / HTTP/1.0\r\nhost: a\r\n\r\n", "HTTP/1.1 426 Upgrade Required", "Upgrade Required"),
         ("GET / HTTP/1.1\r\nhost: a b\r\n\r\n", "HTTP/1.1 400 Bad Request", "Bad Request"),
     ] {
@@ -262,7 +274,43 @@ fn heads_that_are_malformed_are_refused() {
             (start, body, "close"),
             "{request}"
         );
+        assert_eq!(answer.header("server"), "envoy", "{request}");
     }
+    for line in [
+        "- - HTTP/1.1 400 DPE http1.content_length_and_chunked_not_allowed 0/11",
+        "- - HTTP/1.1 431 DPE http1.headers_too_large 0/31",
+        "- - HTTP/1.1 426 DPE low_version 0/16",
+        "- - HTTP/1.1 400 DPE http1.codec_error 0/11",
+        "- - HTTP/1.1 408 - request_header_timeout 0/22",
+        "- - HTTP/1.1 400 - path_normalization_failed 0/0",
+    ] {
+        plane.logged(line);
+    }
+}
+
+#[test]
+fn several_hosts_are_one_that_nobody_has() {
+    let mut plane = Plane::start();
+    let hosts = "{name: a, domains: [a], routes: [{match: {prefix: /}, route: {cluster: c}}]}";
+    let address = plane.cluster("c", &[mirror()], "").http(hosts, "").go();
+    let answer = ask_on(&connect(address), "GET / HTTP/1.1\r\nhost: a\r\nhost: b\r\n\r\n");
+    assert_eq!(answer.start, "HTTP/1.1 404 Not Found");
+}
+
+#[test]
+fn who_must_come_over_tls_is_asked_by_filters_first() {
+    let mut plane = Plane::start();
+    let hosts = "{name: a, domains: [\"*\"], require_tls: ALL, routes: [{match: {prefix: /}, route: {cluster: c}}]}";
+    let rbac = "{name: rbac, typed_config: {\"@type\": type.googleapis.com/envoy.extensions.filters.http.rbac.v3.RBAC, \
+        rules: {action: DENY, policies: {secret: {permissions: [{url_path: {path: {prefix: /secret}}}], principals: \
+        [{any: true}]}}}}}";
+    let address = plane.cluster("c", &[mirror()], "").http(hosts, &filters(rbac)).go();
+    assert_eq!(get(address, "/secret", "").start, "HTTP/1.1 403 Forbidden");
+    let moved = get(address, "/x", "");
+    assert_eq!(
+        (moved.start.as_str(), moved.header("location")),
+        ("HTTP/1.1 301 Moved Permanently", "https://a.example/x")
+    );
 }
 
 #[test]

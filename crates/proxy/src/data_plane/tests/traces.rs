@@ -73,15 +73,36 @@ fn a_request_that_is_traced_is_told_to_the_collector() {
     assert!(forced.body.contains("x-request-id: 00000000-0000-b000-8000-000000000000"), "{}", forced.body);
 }
 
-#[test]
-fn a_filter_says_which_protocols_are_offered() {
-    let hello = Arc::new(Mutex::new(Vec::new()));
-    let list = hello.clone();
-    let tls = server(move |mut stream| {
+/// A server that keeps what it hears, and says nothing.
+fn listening() -> (SocketAddr, Arc<Mutex<Vec<u8>>>) {
+    let heard = Arc::new(Mutex::new(Vec::new()));
+    let list = heard.clone();
+    let address = server(move |mut stream| {
         let mut some = [0; 4096];
         let read = stream.read(&mut some).unwrap_or_default();
         list.lock().unwrap().extend_from_slice(&some[..read]);
     });
+    (address, heard)
+}
+
+#[test]
+fn a_server_may_be_called_what_requests_call_it() {
+    let (tls, hello) = listening();
+    let mut plane = Plane::start();
+    let socket = "transport_socket: {name: tls, typed_config: {\"@type\": \
+        type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext}}\n\
+        typed_extension_protocol_options: {envoy.extensions.upstreams.http.v3.HttpProtocolOptions: {\"@type\": \
+        type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions, upstream_http_protocol_options: \
+        {auto_sni: true}, explicit_http_config: {http_protocol_options: {}}}}";
+    let address = plane.cluster("c", &[tls], socket).http(&to("c"), "").go();
+    get(address, "/", "");
+    let hello = hello.lock().unwrap().clone();
+    assert!(hello.windows(9).any(|part| part == b"a.example"), "{hello:?}");
+}
+
+#[test]
+fn a_filter_says_which_protocols_are_offered() {
+    let (tls, hello) = listening();
     let mut plane = Plane::start();
     let socket = "transport_socket: {name: tls, typed_config: {\"@type\": \
         type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext, sni: a.example, \

@@ -16,7 +16,6 @@ use crate::config::http::HttpProtocolOptions;
 use crate::http::connection::{FREE_HEADERS, LEAST_BUFFER};
 use crate::http::executor::Local;
 use crate::http::wire::Wire;
-use crate::tls::Offer;
 use crate::upstream::{self, ConnectError, Establish, Host};
 
 /// Why there is no connection for a request.
@@ -36,12 +35,7 @@ pub(super) async fn connect(
     protocol: Protocol,
 ) -> Result<(Rc<Carrier>, Sender), Unavailable> {
     let seat = Seat::new(pool);
-    let otherwise = match protocol {
-        Protocol::Http1 => &b"http/1.1"[..],
-        Protocol::Http2 => &b"h2"[..],
-    };
-    let offer = Offer { instead: pool.offer(), otherwise: Some(otherwise) };
-    let connected = upstream::open(cluster, host, offer).await.map_err(Unavailable::Failed)?;
+    let connected = upstream::open(cluster, host, pool.greeting()).await.map_err(Unavailable::Failed)?;
     let upstream::Connected { mut stream, host, local, identity, own_identity, open } = connected;
     stream.hurry();
     let carrier = Rc::new(Carrier {

@@ -14,15 +14,14 @@ use tokio::time::Instant;
 use super::carrier::{Carrier, Lease, Sender};
 use super::connect::{self, Unavailable};
 use super::{Lifetime, Protocol};
-use crate::config::http::Protocols;
 use crate::http::body::RequestBody;
-use crate::upstream::{Establish, Host, Pending};
+use crate::upstream::{Establish, Greeting, Host, Pending};
 
 /// The connections of one worker to an endpoint over one transport and protocol.
 #[derive(Debug)]
 pub(super) struct HostPool {
     lifetime: Lifetime,
-    offer: Option<Protocols>,
+    greeting: Greeting,
     /// Connections of HTTP/1.1 that carry nothing, the latest at the end.
     idle: RefCell<Vec<Idle>>,
     /// Connections of HTTP/2.
@@ -56,10 +55,10 @@ struct Shared {
 }
 
 impl HostPool {
-    pub(super) fn new(lifetime: Lifetime, offer: Option<Protocols>) -> HostPool {
+    pub(super) fn new(lifetime: Lifetime, greeting: Greeting) -> HostPool {
         HostPool {
             lifetime,
-            offer,
+            greeting,
             idle: RefCell::default(),
             shared: RefCell::default(),
             open: Cell::new(0),
@@ -90,8 +89,8 @@ impl HostPool {
         false
     }
 
-    pub(super) fn offer(&self) -> Option<&[Box<[u8]>]> {
-        self.offer.as_deref()
+    pub(super) fn greeting(&self) -> &Greeting {
+        &self.greeting
     }
 
     /// The latest idle connection that still lives.
