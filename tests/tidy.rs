@@ -231,12 +231,9 @@ fn every_setting_of_the_proxy_is_read() {
         let mut others =
             sources.iter().filter(of_proxy).flat_map(|s| s.shipped_lines().map(move |(_, line)| (s, line)));
         let read = others.any(|(other, line)| {
-            if other.path == source.path {
-                asks(line, &format!("self.{name}"))
-            } else {
-                asks(line, &format!(".{name}"))
-            }
-            || !other.path.starts_with("crates/proxy/src/config/") && takes(line, name)
+            let owner = if other.path == source.path { "self" } else { "" };
+            let outside = !other.path.starts_with("crates/proxy/src/config/");
+            asks(line, &format!("{owner}.{name}")) || outside && takes(line, name)
         });
         (!read).then(|| format!("{}:{number}: nobody reads {name}", source.path))
     }));

@@ -9,7 +9,7 @@ use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -22,7 +22,7 @@ use crate::config::{Direction, Health, Listener, Locality};
 use crate::http::KeyStore;
 use crate::metrics::{Metrics, Workload};
 use crate::prepared::Prepared;
-use crate::upstream::Host;
+use crate::upstream::{Host, Upstream};
 use crate::worker::{self, Command, Setup};
 use sockets::Sockets;
 
@@ -122,6 +122,37 @@ pub struct EndpointState {
     pub failed: u64,
 }
 
+/// Which circuit breakers of a cluster are open.
+#[derive(Debug, Clone)]
+pub(crate) struct Breakers {
+    /// What the statistics of the cluster are called.
+    pub(crate) cluster: Arc<str>,
+    pub(crate) connections: bool,
+    pub(crate) pending: bool,
+    pub(crate) requests: bool,
+    pub(crate) retries: bool,
+    /// How many endpoints there are, and how many of them take connections.
+    pub(crate) members: (u64, u64),
+}
+
+impl Breakers {
+    fn of(upstream: &Upstream) -> Breakers {
+        let (usage, limits) = (&upstream.usage, &upstream.config.limits);
+        let open = |count: &AtomicU32, limit: u32| count.load(Ordering::Relaxed) >= limit;
+        let hosts = upstream.hosts();
+        let healthy = hosts.iter().map(|host| EndpointState::of(host));
+        let healthy = healthy.filter(|state| !state.ejected && state.health != Health::Unhealthy).count();
+        Breakers {
+            cluster: upstream.config.stat_name.clone(),
+            connections: open(&usage.connections, limits.max_connections),
+            pending: open(&usage.pending, limits.max_pending),
+            requests: open(&usage.requests, limits.max_requests),
+            retries: limits.retry_budget.is_none() && open(&usage.retries, limits.max_retries),
+            members: (hosts.len() as u64, healthy as u64),
+        }
+    }
+}
+
 impl DataPlane {
     /// Starts the workers, without listeners.
     pub fn start(options: Options) -> io::Result<DataPlane> {
@@ -168,6 +199,12 @@ impl DataPlane {
             (upstream.config.name.clone(), states)
         });
         endpoints.collect()
+    }
+
+    /// Which circuit breakers of the clusters are open.
+    pub(crate) fn breakers(&self) -> Vec<Breakers> {
+        let prepared = self.state().prepared.clone();
+        prepared.clusters().map(|upstream| Breakers::of(upstream)).collect()
     }
 
     /// Where the listeners with a socket listen, by name; a port of zero in the configuration is a number here.

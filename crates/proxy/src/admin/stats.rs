@@ -5,7 +5,8 @@ use serde_json::{Value, json};
 
 use super::{Answer, Query, server};
 use crate::Proxy;
-use crate::metrics::{Kind, Sample, envoy_text, prometheus_text};
+use crate::data_plane::Breakers;
+use crate::metrics::{Kind, Sample, Scope, envoy_text, prometheus_text};
 use crate::proxy::sample;
 
 pub(super) fn answer(proxy: &Proxy, query: &Query<'_>) -> Answer {
@@ -48,11 +49,27 @@ fn chosen(proxy: &Proxy, query: &Query<'_>) -> Result<Vec<Sample>, Answer> {
     let counted = proxy.counted();
     let mut samples = proxy.state().since_reset(counted);
     samples.extend(of_server(proxy));
+    samples.extend(proxy.data_plane().breakers().into_iter().flat_map(of_cluster));
     samples.retain(|s| !used_only || s.shown() > 0);
     if let Some(filter) = filter {
         samples.retain(|s| filter.is_match(&s.full_name()));
     }
     Ok(samples)
+}
+
+/// What of a cluster is read and not counted.
+fn of_cluster(breakers: Breakers) -> [Sample; 6] {
+    let Breakers { cluster, connections, pending, requests, retries, members: (all, healthy) } = breakers;
+    let gauge = |(name, value)| Sample { scope: Scope::Cluster(cluster.clone()), name, kind: Kind::Gauge, value };
+    [
+        ("circuit_breakers.default.cx_open", connections.into()),
+        ("circuit_breakers.default.rq_open", requests.into()),
+        ("circuit_breakers.default.rq_pending_open", pending.into()),
+        ("circuit_breakers.default.rq_retry_open", retries.into()),
+        ("membership_healthy", healthy),
+        ("membership_total", all),
+    ]
+    .map(gauge)
 }
 
 /// The numbers of the proxy as a whole that are read and not counted.

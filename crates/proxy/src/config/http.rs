@@ -41,7 +41,7 @@ pub use connections::{
 };
 pub use cors::CorsPolicy;
 pub use ext_authz::{AuthzOverride, AuthzService, BodyLimit, ExtAuthz, GrpcAuthz, HttpAuthz};
-pub use fault::{Abort, Delay, Fault, FaultOf, Stated};
+pub use fault::{Abort, Delay, Fault, FaultOf, Most, Stated};
 pub use field::Field;
 pub use filter::{HttpFilter, NamedFilter, Override, Overrides, Router};
 pub use hash_policy::{HashCookie, HashOn, HashPolicy};

@@ -126,6 +126,10 @@ stats! {
         rq_retry_limit_exceeded: Counter "upstream_rq_retry_limit_exceeded",
         /// Connections that wait for an upstream connection.
         pending_active: Gauge "upstream_rq_pending_active",
+        /// Connections that had to wait for an upstream connection.
+        pending_total: Counter "upstream_rq_pending_total",
+        /// Connections that waited for an upstream connection that did not come about.
+        pending_failure_eject: Counter "upstream_rq_pending_failure_eject",
         /// Connections that could not wait because too many did.
         pending_overflow: Counter "upstream_rq_pending_overflow",
         /// Times that health was disregarded because too few endpoints were healthy.

@@ -93,6 +93,7 @@ pub(crate) struct Pending<'a>(&'a Establish);
 
 impl<'a> Pending<'a> {
     pub(crate) fn new(cluster: &'a Establish) -> Pending<'a> {
+        cluster.stats.pending_total.inc();
         cluster.stats.pending_active.inc();
         cluster.upstream.usage.pending.fetch_add(1, Ordering::Relaxed);
         Pending(cluster)
@@ -258,6 +259,7 @@ fn count(cluster: &Establish, host: &Host, attempt: &Attempt) -> Arc<str> {
     let stats = &cluster.stats;
     host.record.failed.fetch_add(1, Ordering::Relaxed);
     stats.cx_connect_fail.inc();
+    stats.pending_failure_eject.inc();
     match attempt {
         Attempt::TimedOut => {
             stats.cx_connect_timeout.inc();

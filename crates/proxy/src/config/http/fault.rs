@@ -1,5 +1,7 @@
 //! The HTTP filter that injects faults.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use envoy::envoy::extensions::filters::common::fault::v3::FaultDelay;
@@ -22,7 +24,27 @@ pub struct Fault {
     /// What the headers of a request must be.
     pub headers: Box<[HeaderMatch]>,
     /// How many requests may suffer at once.
-    pub most: Option<u32>,
+    pub most: Option<Most>,
+}
+
+/// How many requests may suffer at once, over all workers, and how many do.
+#[derive(Debug, Clone)]
+pub struct Most {
+    limit: u32,
+    suffering: Arc<AtomicU32>,
+}
+
+impl Most {
+    /// Counts another one; `false` if as many as allowed suffer.
+    pub(crate) fn begin(&self) -> bool {
+        let another = |suffering: u32| (suffering < self.limit).then(|| suffering + 1);
+        self.suffering.fetch_update(Ordering::Relaxed, Ordering::Relaxed, another).is_ok()
+    }
+
+    /// One that was counted suffers no more.
+    pub(crate) fn end(&self) {
+        self.suffering.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// A fault for a part of the requests.
@@ -67,7 +89,7 @@ impl Fault {
             delay: delay.map(|d| delay_of(&at.field("delay"), d)).transpose()?,
             abort: abort.map(|a| abort_of(&at.field("abort"), a)).transpose()?,
             headers: HeaderMatch::from_messages(&at.field("headers"), headers)?,
-            most: max_active_faults,
+            most: max_active_faults.map(|limit| Most { limit, suffering: Arc::default() }),
         })
     }
 }

@@ -8,7 +8,7 @@ use http::{HeaderMap, StatusCode};
 
 use crate::access_log::{Flag, Flags};
 use crate::config::Fraction;
-use crate::config::http::{Abort, Fault, FaultOf, Stated};
+use crate::config::http::{Abort, Fault, FaultOf, Most, Stated};
 use crate::http::reply::Reply;
 use crate::metrics::FaultStats;
 
@@ -29,23 +29,27 @@ pub(crate) struct Injection {
 
 /// Counts a request among those that suffer, for as long as it is there.
 #[derive(Debug)]
-pub(crate) struct Suffers(Arc<FaultStats>);
+pub(crate) struct Suffers(Arc<FaultStats>, Option<Most>);
 
 impl Suffers {
-    /// Counts another one, unless as many as allowed suffer in this worker.
-    fn new(stats: &Arc<FaultStats>, most: Option<u32>) -> Option<Suffers> {
-        if most.is_some_and(|most| stats.active_faults.get() >= most.into()) {
+    /// Counts another one, unless as many as allowed suffer.
+    fn new(stats: &Arc<FaultStats>, most: Option<&Most>) -> Option<Suffers> {
+        if most.is_some_and(|most| !most.begin()) {
             stats.faults_overflow.inc();
             return None;
         }
         stats.active_faults.inc();
-        Some(Suffers(stats.clone()))
+        Some(Suffers(stats.clone(), most.cloned()))
     }
 }
 
 impl Drop for Suffers {
     fn drop(&mut self) {
-        self.0.active_faults.dec();
+        let Suffers(stats, most) = self;
+        stats.active_faults.dec();
+        if let Some(most) = most {
+            most.end();
+        }
     }
 }
 
@@ -96,7 +100,7 @@ pub(crate) async fn suffer(
     if injection.is_empty() {
         return Ok(None);
     }
-    let Some(suffers) = Suffers::new(stats, config.most) else { return Ok(None) };
+    let Some(suffers) = Suffers::new(stats, config.most.as_ref()) else { return Ok(None) };
     if let Some(delay) = injection.delay {
         stats.delays_injected.inc();
         flags.set(Flag::DelayInjected);

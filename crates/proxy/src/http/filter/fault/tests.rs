@@ -67,13 +67,16 @@ fn an_abort_is_an_answer_in_envoys_words() {
 
 #[test]
 fn only_so_many_suffer_at_once() {
-    let stats = Arc::new(FaultStats::default());
-    let first = Suffers::new(&stats, Some(1)).unwrap();
-    assert!(Suffers::new(&stats, Some(1)).is_none());
+    let most = fault(&format!("{DELAYED}, max_active_faults: 1")).most.clone();
+    let most = most.as_ref();
+    // Each worker has statistics of its own.
+    let (stats, other) = (Arc::new(FaultStats::default()), Arc::new(FaultStats::default()));
+    let first = Suffers::new(&other, most).unwrap();
+    assert!(Suffers::new(&stats, most).is_none());
     assert!(Suffers::new(&stats, None).is_some());
-    assert_eq!((stats.active_faults.get(), stats.faults_overflow.get()), (1, 1));
+    assert_eq!((other.active_faults.get(), stats.faults_overflow.get()), (1, 1));
     drop(first);
-    assert!(Suffers::new(&stats, Some(1)).is_some());
+    assert!(Suffers::new(&stats, most).is_some());
 }
 
 #[test]
