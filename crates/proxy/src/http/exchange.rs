@@ -106,6 +106,8 @@ pub(crate) struct Exchange {
     pub(crate) timed_out: bool,
     /// Whether the client is to come again over TLS.
     pub(crate) must_come_over_tls: bool,
+    /// Whether the head of the request could not be read, so that nothing is known of it.
+    pub(crate) unread: bool,
     /// Whether this proxy has broken it off, since it took too long.
     pub(crate) broken_off: bool,
     /// Whether the response has been handed over whole.
@@ -220,6 +222,7 @@ impl Exchange {
             trace: None,
             timed_out: false,
             must_come_over_tls: false,
+            unread: false,
             broken_off: false,
             complete: false,
         })
@@ -357,6 +360,7 @@ impl Exchange {
             scheme: if self.secure { "https" } else { "http" },
             headers,
         };
+        let request = if self.unread { RequestHead::default() } else { request };
         let answered = self.answered;
         let id = text(self.id.as_ref());
         let trace = self.trace.as_ref().map(|trace| format!("{:032x}", trace.context.trace));

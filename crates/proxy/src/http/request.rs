@@ -42,6 +42,7 @@ pub(crate) async fn serve(
     exchange.incoming = Some(incoming);
     exchange.upgrade = parts.extensions.remove();
     if let Some(refusal) = connection.refusal() {
+        exchange.unread = true;
         connection.manager.stats.cx_protocol_error.inc();
         return Ok(response::from_reply(exchange, refusal));
     }
