@@ -17,7 +17,9 @@ use tokio::io::AsyncReadExt;
 use crate::federation::Home;
 use crate::objects;
 
-/// How long anything may take to come true.
+/// How long pods may take to serve.
+const START: Duration = Duration::from_secs(60);
+/// How long anything else may take to come true.
 const PATIENCE: Duration = Duration::from_secs(20);
 const PAUSE: Duration = Duration::from_millis(25);
 
@@ -64,7 +66,7 @@ impl Cluster {
 
     /// Waits until every Deployment of the namespaces has as many pods that serve as it wants; says how many.
     pub(super) async fn serves(&self, namespaces: &[&str]) -> anyhow::Result<usize> {
-        until(async || {
+        within(START, async || {
             let mut pods = 0;
             for namespace in namespaces {
                 let api: Api<Deployment> = Api::namespaced(self.client.clone(), namespace);
@@ -119,14 +121,18 @@ impl Cluster {
         .await
     }
 
-    /// Waits until a pod has logged a line with `text`, and gives the last one.
+    /// Waits until one of the pods with a label has logged a line with `text`, and gives the last one.
     pub(super) async fn logged(&self, at: &Place, text: &str) -> anyhow::Result<String> {
         let api: Api<Pod> = Api::namespaced(self.client.clone(), at.namespace);
         let params = LogParams { container: Some("istio-proxy".to_owned()), ..LogParams::default() };
         until(async || {
-            let log = api.logs(&self.pod(at).await?.name_any(), &params).await?;
-            let line = log.lines().rev().find(|line| line.contains(text)).map(str::to_owned);
-            line.with_context(|| format!("no line of the log has {text:?}"))
+            for pod in api.list(&ListParams::default().labels(at.label)).await? {
+                let log = api.logs(&pod.name_any(), &params).await?;
+                if let Some(line) = log.lines().rev().find(|line| line.contains(text)) {
+                    return Ok(line.to_owned());
+                }
+            }
+            bail!("no pod with {} has logged {text:?}", at.label)
         })
         .await
     }
@@ -168,8 +174,12 @@ pub(super) struct Place {
 }
 
 /// Tries until it succeeds; the error is that of the last attempt.
-pub(super) async fn until<T>(mut attempt: impl AsyncFnMut() -> anyhow::Result<T>) -> anyhow::Result<T> {
-    let end = Instant::now() + PATIENCE;
+pub(super) async fn until<T>(attempt: impl AsyncFnMut() -> anyhow::Result<T>) -> anyhow::Result<T> {
+    within(PATIENCE, attempt).await
+}
+
+async fn within<T>(patience: Duration, mut attempt: impl AsyncFnMut() -> anyhow::Result<T>) -> anyhow::Result<T> {
+    let end = Instant::now() + patience;
     loop {
         match attempt().await {
             Err(_) if Instant::now() < end => tokio::time::sleep(PAUSE).await,

@@ -2,6 +2,7 @@
 
 mod edition;
 mod http_federation;
+mod load;
 mod ours;
 mod shape;
 mod tcp_federation;
@@ -151,14 +152,19 @@ impl Reader {
     }
 }
 
-/// A script that ends at the first command that fails. A variable that is exported has to have a value.
+/// A script that ends at the first command that fails. A variable that is set has to get a value.
 fn script(commands: &[String]) -> String {
     let command = |command: &String| {
-        let exported = command.strip_prefix("export ").and_then(|rest| rest.split_once("=$("));
-        let set = exported.map(|(name, _)| format!("test -n \"${name}\"\n")).unwrap_or_default();
+        let set = asked(command).map(|name| format!("test -n \"${name}\"\n")).unwrap_or_default();
         format!("{{ {command}\n{set}}} || return\n")
     };
     commands.iter().map(command).collect()
+}
+
+/// The variable that a command sets to what another one prints.
+fn asked(command: &str) -> Option<&str> {
+    let (name, _) = command.trim_start_matches("export ").split_once("=$(")?;
+    name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_').then_some(name)
 }
 
 /// Whether a command may be typed again, as a reader does who waits for something to come true.
@@ -166,12 +172,12 @@ fn only_looks(command: &str) -> bool {
     static LOOKS: LazyLock<Regex> = LazyLock::new(|| {
         let kubectl = r"kubectl (-\S+( |=)\S+ )*(get|exec|logs) ";
         let looks = format!(
-            r"^(isthmus run -- )?({kubectl}|curl |isthmus explain |export |stars|several|reviews|calls|local_calls|call )"
+            r"^(isthmus run -- )?({kubectl}|curl |isthmus explain |stars|several|reviews|calls|local_calls|call )"
         );
         Regex::new(&looks).unwrap()
     });
     let words = command.split_whitespace().collect::<Vec<_>>().join(" ") + " ";
-    LOOKS.is_match(&words) || words.contains("| openssl s_client")
+    asked(command).is_some() || LOOKS.is_match(&words) || words.contains("| openssl s_client")
 }
 
 /// What is different from what the step promises.
@@ -197,9 +203,10 @@ fn by_itself(script: &str, prints: &str) -> Step {
 
 /// That what is to be deleted is gone already is none: documents delete whole files of which some is gone.
 fn failure(done: &Done) -> Option<String> {
+    let deletes = done.transcript().contains("kubectl delete ");
     let complaints: Vec<&str> = done.stderr.lines().filter(|line| !line.starts_with("Warning: ")).collect();
     let gone = |line: &&str| line.starts_with("Error from server (NotFound)");
-    let only_gone = !complaints.is_empty() && complaints.iter().all(gone);
+    let only_gone = deletes && !complaints.is_empty() && complaints.iter().all(gone);
     (done.code != 0 && !only_gone).then(|| format!("exit code {}", done.code))
 }
 

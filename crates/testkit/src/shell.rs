@@ -16,7 +16,7 @@ use nix::unistd::Pid;
 use crate::{Account, until};
 
 /// How long a command may take. Far more than any needs; it ends what hangs.
-pub(crate) const LIMIT: Duration = Duration::from_secs(90);
+pub(crate) const LIMIT: Duration = Duration::from_secs(180);
 
 /// Where and as whom command lines run. The environment holds what is listed here and nothing else.
 #[derive(Debug, Clone)]

@@ -2,7 +2,7 @@
 
 use testkit::Account;
 
-use super::{Aside, Edition, Errand, Reader, choice, prepare};
+use super::{Amendment, Aside, Change, Edition, Errand, Reader, choice, prepare};
 
 pub(super) const FEDERATION: Edition = Edition {
     substitutions: &[("isthmus up c1 c2 c3 --detach", "isthmus up c1 c2 c3 --detach $DATA_PLANE")],
@@ -13,30 +13,41 @@ pub(super) const FEDERATION: Edition = Edition {
     ..Edition::PLAIN
 };
 
-fn follow(file: &str, data_plane: &str) {
+const ONE_CLUSTER: Edition =
+    Edition { substitutions: &[("isthmus up c1 --detach", "isthmus up c1 --detach $DATA_PLANE")], ..Edition::PLAIN };
+
+const AUTHORIZATION: Edition = Edition {
+    // The second of two calls, which is denied.
+    amendments: &[Amendment {
+        at: "the workload's as well: kubectl exec deploy/sleep -c sleep -n foo -- sh -c \"echo 'port 9002'",
+        change: Change::Prints(""),
+    }],
+    ..ONE_CLUSTER
+};
+
+fn follow(file: &str, edition: &Edition, data_plane: &str) {
     let Some(federation) = prepare(Some(Account::current())) else { return };
     let Some(choice) = choice(data_plane) else { return };
     let mut reader = Reader::new(&federation, "bash");
     reader.terminal.enter(&format!("DATA_PLANE='{choice}'")).ok();
-    reader.follow(file, &std::fs::read_to_string(file).unwrap(), &FEDERATION);
+    reader.follow(file, &std::fs::read_to_string(file).unwrap(), edition);
 }
 
-#[test]
-fn federation_over_http_is_as_we_say() {
-    follow("docs/federation-http.md", "native");
+/// Makes a document two tests, one for each data plane.
+macro_rules! walkthroughs {
+    ($($name:ident: $file:literal as $edition:ident),+ $(,)?) => {
+        mod native {
+            $(#[test] fn $name() { super::follow($file, &super::$edition, "native"); })+
+        }
+        mod envoy {
+            $(#[test] fn $name() { super::follow($file, &super::$edition, "envoy"); })+
+        }
+    };
 }
 
-#[test]
-fn federation_over_http_with_envoy_is_as_we_say() {
-    follow("docs/federation-http.md", "envoy");
-}
-
-#[test]
-fn federation_of_tcp_services_is_as_we_say() {
-    follow("docs/federation-tcp.md", "native");
-}
-
-#[test]
-fn federation_of_tcp_services_with_envoy_is_as_we_say() {
-    follow("docs/federation-tcp.md", "envoy");
+walkthroughs! {
+    bookinfo_is_as_we_say: "docs/bookinfo.md" as ONE_CLUSTER,
+    authorization_of_connections_is_as_we_say: "docs/authorization-tcp.md" as AUTHORIZATION,
+    federation_over_http_is_as_we_say: "docs/federation-http.md" as FEDERATION,
+    federation_of_tcp_services_is_as_we_say: "docs/federation-tcp.md" as FEDERATION,
 }
