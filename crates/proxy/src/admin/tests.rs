@@ -176,6 +176,8 @@ async fn numbers_are_shown_in_three_forms_and_counters_begin_anew() {
     assert_eq!(json, serde_json::json!({"stats": [{"name": "cluster_manager.cds.update_success", "value": 1}]}));
     let metrics = world.get("/stats?format=prometheus&filter=server.live").await.1;
     assert_eq!(metrics, "# TYPE envoy_server_live gauge\nenvoy_server_live{} 1\n");
+    let breakers = world.get("/stats?filter=circuit_breakers.default.rq_pending_open|membership_total").await.1;
+    assert_eq!(breakers, "cluster.c.circuit_breakers.default.rq_pending_open: 0\ncluster.c.membership_total: 1\n");
     assert_eq!(world.get("/stats?format=html").await.0, 400);
     assert_eq!(world.post("/reset_counters").await.1, "OK\n");
     assert_eq!(world.get("/stats?filter=cds.update_success").await.1, "cluster_manager.cds.update_success: 0\n");

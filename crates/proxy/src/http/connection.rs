@@ -342,13 +342,15 @@ async fn drive<C: Future<Output = hyper::Result<()>>>(
     let first = connection.next_check();
     let mut timer = pin!(tokio::time::sleep_until(first.unwrap_or(connection.life.born)));
     let mut told = false;
-    let mut wait = None;
+    let (mut wait, mut patience) = (None, patience);
     std::future::poll_fn(|cx| {
         if closed.as_mut().poll(cx).is_ready() {
             return Poll::Ready(Ok(()));
         }
         if !connection.is_closing() && draining.as_mut().poll(cx).is_ready() {
             connection.life.closing.set(true);
+            // What has changed, such as a policy, is not to wait for a client that says nothing.
+            patience = None;
         }
         if let Poll::Ready(end) = served.as_mut().poll(cx) {
             return Poll::Ready(end);

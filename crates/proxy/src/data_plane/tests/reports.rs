@@ -112,3 +112,31 @@ fn what_is_not_known_is_called_what_the_client_calls_it() {
     ];
     line(&plane, "istio_requests_total", &expected);
 }
+
+#[test]
+fn a_server_must_be_what_requests_call_it() {
+    let ca = Ca::new("mesh");
+    let leaf = ca.issue(Some(SERVER), |params| {
+        params.subject_alt_names.push(rcgen::SanType::DnsName("a.example".try_into().unwrap()));
+    });
+    let mut server = Plane::start();
+    let routes = format!("route_config: {{name: table, virtual_hosts: [{}]}}", to("app"));
+    let chain = format!("{{name: tls, {}filters: [{}]}}", downstream("http/1.1"), server.manager(&routes, ""));
+    server.secret(&leaf.secret()).secret(&ca.trust()).cluster("app", &[mirror()], "");
+    let at = server.listener(&listener("in", "127.0.0.1", INSPECTOR, &[chain])).go();
+    let mut client = Plane::start();
+    let socket = "transport_socket: {name: tls, typed_config: {\"@type\": \
+        type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext, common_tls_context: \
+        {tls_certificate_sds_secret_configs: [{name: default, sds_config: {ads: {}}}], \
+        validation_context_sds_secret_config: {name: ROOTCA, sds_config: {ads: {}}}}}}\n\
+        typed_extension_protocol_options: {envoy.extensions.upstreams.http.v3.HttpProtocolOptions: {\"@type\": \
+        type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions, upstream_http_protocol_options: \
+        {auto_sni: true, auto_san_validation: true}, explicit_http_config: {http_protocol_options: {}}}}";
+    client.secret(&ca.spiffe(CLIENT).secret()).secret(&ca.trust());
+    let address = client.cluster("out", &[at], socket).http(&to("out"), "").go();
+    assert!(get(address, "/", "").start.contains(" 200 "));
+    let other = ask_on(&connect(address), "GET /other HTTP/1.1\r\nhost: b.example\r\n\r\n");
+    assert!(other.start.contains(" 503 "), "{other:?}");
+    client.logged("GET /other HTTP/1.1 503 UF");
+    client.reaches("out", "ssl.fail_verify_san", 1);
+}

@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::net::SocketAddr;
 
 use super::http::{any, ask_on, get, read_message};
-use super::{Plane, connect, server};
+use super::{Plane, connect, is_over, server};
 use crate::metrics::Scope;
 
 /// A server that says `beginning` to whoever asks, and then nothing.
@@ -81,4 +81,16 @@ fn who_still_sends_can_read_why_it_was_refused() {
     let answer = read_message(&mut reader, false).unwrap();
     assert_eq!((answer.start.as_str(), answer.body.as_str()), ("HTTP/1.1 403 Forbidden", "never"));
     assert_eq!(answer.header("connection"), "close");
+}
+
+#[test]
+fn who_says_nothing_does_not_keep_what_has_changed() {
+    let mut plane = Plane::start();
+    let answer = |status: u16| any(&format!("{{match: {{prefix: /}}, direct_response: {{status: {status}}}}}"));
+    let address = plane.http(&answer(200), "drain_timeout: 3600s").go();
+    let mut stream = connect(address);
+    assert_eq!(ask_on(&stream, "GET / HTTP/1.1\r\nhost: a\r\n\r\n").start, "HTTP/1.1 200 OK");
+    let address = plane.http(&answer(403), "drain_timeout: 3600s").go();
+    assert!(is_over(&mut stream));
+    assert_eq!(get(address, "/", "").start, "HTTP/1.1 403 Forbidden");
 }
