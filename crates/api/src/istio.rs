@@ -6,6 +6,7 @@
 
 mod authorization_policy;
 mod cluster_name;
+mod compatibility;
 mod definition;
 mod destination_rule;
 mod duration;
@@ -30,6 +31,7 @@ mod virtual_service;
 
 pub use authorization_policy::{Action, AuthorizationPolicy, Condition, From, Operation, Provider, Rule, Source, To};
 pub use cluster_name::{ClusterName, ClusterNameError, Direction};
+pub use compatibility::Compatibility;
 pub use definition::definitions;
 pub use destination_rule::{
     ClientTls, ClientTlsMode, ConnectionPool, ConsistentHash, CookieAttribute, DestinationRule, H2UpgradePolicy,

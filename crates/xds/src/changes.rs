@@ -53,6 +53,7 @@ impl<'m> Changes<'m> {
         let patched = || old.patches.is(&new.patches) || self.patches_alike(&class.patches);
         if self.is_configured_anew()
             || sidecar(old) != sidecar(new)
+            || !old.services.named_alike(&new.services)
             || !rules
             || !patched()
             || !self.told_alike(&class.telemetries)

@@ -25,7 +25,7 @@ impl Destinations<'_> {
         called: u16,
         resources: &mut Resources,
     ) -> ClusterName {
-        let host = Hostname::resolve(&destination.host, &object.namespace, DOMAIN);
+        let host = self.mesh.services.meaning(Hostname::resolve(&destination.host, &object.namespace, DOMAIN));
         let port = self.port(&host, destination, called);
         let name = ClusterName::outbound(port, destination.subset.as_str(), host.as_str());
         if !self.exists(&host, &name) {

@@ -114,7 +114,7 @@ fn hosts(mesh: &Mesh, class: &OutboundClass, binds: &[Bind<'_>]) -> BTreeSet<Hos
     let mut seen = BTreeSet::new();
     for route in opened.flat_map(Opened::routes) {
         if seen.insert(std::sync::Arc::as_ptr(route)) {
-            hosts.extend(scope::routed(route));
+            hosts.extend(scope::routed(mesh, route));
         }
     }
     hosts.extend(mesh.telemetries.collector(&mesh.config, &class.telemetries));

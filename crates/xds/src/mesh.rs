@@ -88,7 +88,7 @@ impl Mesh {
             for entry in &objects.service_entries {
                 services.extend(entry::services(entry, &config, &workloads, found));
             }
-            Services::new(services, old)
+            Services::new(services, &kubernetes::aliases(objects), old)
         });
         let alike_services = alike && old.is_some_and(|o| o.services.is(&services));
         let kept = alike_workloads && same(was, objects, |o| &o.authorization_policies);

@@ -98,7 +98,7 @@ pub(crate) fn seen<'m>(mesh: &'m Mesh, class: &OutboundClass, host: &Hostname) -
 fn seen_with<'m>(mesh: &'m Mesh, class: &OutboundClass, imports: &Imports, host: &Hostname) -> Option<Group<'m>> {
     let services = mesh.services.of_host(host);
     let imported = group(class, services, |service| imports.of(service));
-    let leads = |route: &Route| routed(route).any(|to| to == *host);
+    let leads = |route: &Route| routed(mesh, route).any(|to| to == *host);
     let routed = || mesh.routes.seen_by(class).any(|(_, route)| leads(route));
     imported.or_else(|| if routed() { group(class, services, |_| Some(None)) } else { None })
 }
@@ -202,16 +202,17 @@ fn report_hidden(
 
 /// The hosts to which routes for `host` lead; they belong to the scope, though nobody imports them.
 fn destinations(mesh: &Mesh, class: &OutboundClass, host: &Hostname) -> Vec<Hostname> {
-    mesh.routes.of(class, host).map(|route| routed(route).collect()).unwrap_or_default()
+    mesh.routes.of(class, host).map(|route| routed(mesh, route).collect()).unwrap_or_default()
 }
 
 /// Where a route leads.
-pub(crate) fn routed(route: &Route) -> impl Iterator<Item = Hostname> {
+pub(crate) fn routed<'a>(mesh: &'a Mesh, route: &'a Route) -> impl Iterator<Item = Hostname> + use<'a> {
     let tcp = route.spec.tcp.iter().flat_map(|r| &r.route);
     let tls = route.spec.tls.iter().flat_map(|r| &r.route);
     let connections = tcp.chain(tls).map(|d| (&d.destination, &route.object));
     let requests = route.http.iter().flat_map(|http| http.destinations().map(|d| (d, &http.object)));
-    connections.chain(requests).map(|(d, object)| Hostname::resolve(&d.host, &object.namespace, DOMAIN))
+    let resolve = |host: &str, namespace: &str| Hostname::resolve(host, namespace, DOMAIN);
+    connections.chain(requests).map(move |(d, object)| mesh.services.meaning(resolve(&d.host, &object.namespace)))
 }
 
 /// What a Sidecar lets in; without one, everything.

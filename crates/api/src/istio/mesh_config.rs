@@ -4,8 +4,8 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::{
-    DecodeError, DefaultProviders, Duration, ExtensionProvider, H2UpgradePolicy, KeepAlive, LocalityLoadBalancer,
-    Retries, TrustDomain, decode_spec,
+    Compatibility, DecodeError, DefaultProviders, Duration, ExtensionProvider, H2UpgradePolicy, KeepAlive,
+    LocalityLoadBalancer, Retries, TrustDomain, decode_spec,
 };
 
 /// The mesh's configuration: the key `mesh` of the ConfigMap `istio` in the root namespace, in YAML.
@@ -81,6 +81,8 @@ pub struct MeshConfig {
     /// What every proxy starts with (Istio's ProxyConfig), unless its pod's annotations say otherwise.
     #[serde(alias = "default_config")]
     pub default_config: Map<String, Value>,
+    /// The version of Istio whose behaviour holds where versions disagree. Istio has no such field.
+    pub compatibility: Compatibility,
 }
 
 impl MeshConfig {
@@ -120,6 +122,7 @@ impl Default for MeshConfig {
             h2_upgrade_policy: H2UpgradePolicy::default(),
             default_http_retry_policy: None,
             default_config: Map::new(),
+            compatibility: Compatibility::default(),
         }
     }
 }

@@ -49,7 +49,25 @@ pub(super) fn services(objects: &Objects, workloads: &Workloads, found: &mut Vec
         service.endpoints.dedup_by(|a, b| (a.service_port, &a.address, a.port) == (b.service_port, &b.address, b.port));
         Some(service)
     };
-    objects.services.iter().filter_map(of).collect()
+    let aliases = objects.mesh_config.compatibility.external_names_are_aliases();
+    objects.services.iter().filter(|service| !aliases || external_name(service).is_none()).filter_map(of).collect()
+}
+
+/// The hosts that are only other names for others, where services with an external name are no more than that.
+pub(super) fn aliases(objects: &Objects) -> BTreeMap<Hostname, Hostname> {
+    if !objects.mesh_config.compatibility.external_names_are_aliases() {
+        return BTreeMap::new();
+    }
+    let alias = |service: &Arc<core::Service>| {
+        let (name, namespace) = (service.metadata.name.as_deref()?, service.metadata.namespace.as_deref()?);
+        Some((Hostname::service(name, namespace, DOMAIN), Hostname::new(external_name(service)?)))
+    };
+    objects.services.iter().filter_map(alias).collect()
+}
+
+fn external_name(service: &core::Service) -> Option<&str> {
+    let spec = service.spec.as_ref()?;
+    spec.external_name.as_deref().filter(|_| spec.type_.as_deref() == Some("ExternalName"))
 }
 
 fn declared(service: &core::Service, mesh: &MeshConfig, found: &mut Vec<Diagnostic>) -> Option<Service> {
@@ -64,7 +82,7 @@ fn declared(service: &core::Service, mesh: &MeshConfig, found: &mut Vec<Diagnost
     let mut addresses: Vec<IpNet> = addresses.filter_map(|ip| ip.parse::<IpAddr>().ok()).map(IpNet::from).collect();
     addresses.sort();
     addresses.dedup();
-    let external = spec.external_name.as_deref().filter(|_| spec.type_.as_deref() == Some("ExternalName"));
+    let external = external_name(service);
     let headless = spec.cluster_ip.as_deref() == Some("None");
     let mut discovery = if headless { Discovery::Headless } else { Discovery::Known };
     let mut endpoints = Vec::new();

@@ -166,11 +166,18 @@ impl Visibility {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Services {
     by_host: BTreeMap<Hostname, Vec<Arc<Service>>>,
+    /// Hosts that only stand for others, and the other way round.
+    meanings: BTreeMap<Hostname, Hostname>,
+    aliases: BTreeMap<Hostname, Vec<Hostname>>,
 }
 
 impl Services {
     /// These services; those that are equal are taken from `old`.
-    pub(crate) fn new(mut services: Vec<Service>, old: Option<&Services>) -> Services {
+    pub(crate) fn new(
+        mut services: Vec<Service>,
+        aliases: &BTreeMap<Hostname, Hostname>,
+        old: Option<&Services>,
+    ) -> Services {
         services.sort_by(|a, b| a.age.cmp(&b.age).then_with(|| a.host.cmp(&b.host)));
         let mut by_host = BTreeMap::<Hostname, Vec<Arc<Service>>>::new();
         for service in services {
@@ -178,7 +185,34 @@ impl Services {
             let host = service.host.clone();
             by_host.entry(host).or_default().push(known.cloned().unwrap_or_else(|| Arc::new(service)));
         }
-        Services { by_host }
+        let mut meanings = BTreeMap::new();
+        let mut by_meaning = BTreeMap::<Hostname, Vec<Hostname>>::new();
+        for alias in aliases.keys() {
+            // An alias of an alias is followed as often as there are any, so that a circle ends.
+            let mut meant = alias;
+            for _ in 0..aliases.len() {
+                let Some(next) = aliases.get(meant) else { break };
+                meant = next;
+            }
+            meanings.insert(alias.clone(), meant.clone());
+            by_meaning.entry(meant.clone()).or_default().push(alias.clone());
+        }
+        Services { by_host, meanings, aliases: by_meaning }
+    }
+
+    /// The host for which another stands, mostly itself.
+    pub(crate) fn meaning(&self, host: Hostname) -> Hostname {
+        self.meanings.get(&host).cloned().unwrap_or(host)
+    }
+
+    /// The hosts that only stand for this one.
+    pub(crate) fn aliases_of(&self, host: &Hostname) -> &[Hostname] {
+        self.aliases.get(host).map_or(&[], Vec::as_slice)
+    }
+
+    /// Whether hosts stand for the same others in both.
+    pub(crate) fn named_alike(&self, other: &Services) -> bool {
+        self.meanings == other.meanings
     }
 
     /// The hosts whose services are not the same in both.

@@ -56,8 +56,12 @@ impl Routes<'_> {
         let mut taken = Taken::default();
         let mut hosts = Vec::new();
         for service in services {
-            let domains = domains(service.host, &self.destinations.class.namespace, service.group.addresses());
-            let domains = taken.claim(domains, service.object, resources);
+            let caller = self.destinations.class.namespace.as_str();
+            let mut names = domains(service.host, caller, service.group.addresses());
+            for alias in self.destinations.mesh.services.aliases_of(service.host) {
+                names.extend(domains(alias, caller, []));
+            }
+            let domains = taken.claim(names, service.object, resources);
             if !domains.is_empty() {
                 hosts.push(VirtualHost { domains, ..self.host(service, resources) });
             }

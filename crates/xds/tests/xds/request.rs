@@ -187,6 +187,26 @@ fn the_oldest_virtual_service_has_a_host_and_an_exact_one_before_wildcards() {
 }
 
 #[test]
+fn an_external_name_is_a_service_or_in_newer_versions_an_alias() {
+    let external = "---\napiVersion: v1\nkind: Service\nmetadata: {name: ext, namespace: foo}\nspec: {type: ExternalName, \
+        externalName: web.foo.svc.cluster.local, ports: [{name: http, port: 80}]}\n";
+    let objects = format!("{}{external}", service("web", "foo", ""));
+    let resources = told("sleep", &objects);
+    assert_eq!(lines(host(&resources, "80", "ext")), ["/* 80||ext"]);
+    let version = |text: &str| {
+        let config =
+            "---\napiVersion: v1\nkind: ConfigMap\nmetadata: {name: istio, namespace: istio-system}\ndata: {mesh: ";
+        format!("{config}'compatibility: \"{text}\"'}}\n")
+    };
+    let routed = routes("v", "hosts: [other], http: [{route: [{destination: {host: ext, port: {number: 80}}}]}]");
+    let resources = told("sleep", &format!("{objects}{routed}{}", version("1.21")));
+    assert_eq!(lines(host(&resources, "80", "ext")), ["/* 80||web"]);
+    assert_eq!(lines(host(&resources, "80", "other.foo.svc.cluster.local")), ["/* 80||web"]);
+    assert!(!resources.clusters.contains_key("outbound|80||ext.foo.svc.cluster.local"));
+    assert_found("sleep", &version("x"), "no version of Istio");
+}
+
+#[test]
 fn routes_may_be_for_hosts_that_no_service_has() {
     let written = routes(
         "v",
