@@ -198,6 +198,11 @@ impl Stream<'_> {
         for (name, why) in &rejected {
             tracing::warn!("ADS: {} {name:?} is refused: {why}", offer.type_url);
         }
+        // What new clusters need is asked for before they are acknowledged. Otherwise the server would take it that they are
+        // ready, and send routes to them too early.
+        for request in self.ask() {
+            send(requests, request);
+        }
         send(requests, self.client.answer(offer, &rejected));
     }
 

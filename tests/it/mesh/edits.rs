@@ -20,6 +20,14 @@ mod for_a_minute {
     }
 }
 
+/// What the sidecars have logged of requests that were not answered with 200.
+fn complaints(s: &Session<'_>) -> String {
+    let log = |pods: &str| {
+        s.sh(&format!("kubectl logs -l app={pods} -c istio-proxy --tail=-1 | grep 'HTTP/1' | grep -v '\" 200 '"))
+    };
+    ["sleep", "helloworld"].map(|pods| log(pods).transcript()).join("\n")
+}
+
 /// Five changes, as somebody makes them who replaces a subset with another one: it is there before a route leads to it,
 /// and goes when none does any more.
 fn round(number: usize) -> String {
@@ -60,6 +68,7 @@ fn edit(s: &Session<'_>, rounds: usize) {
     s.sample("helloworld/helloworld.yaml");
     s.sample("sleep/sleep.yaml");
     s.sh("kubectl wait deployment --all --for=condition=Available --timeout=120s").ok();
+    s.apply("{apiVersion: telemetry.istio.io/v1, kind: Telemetry, metadata: {name: log}, spec: {accessLogging: [{providers: [{name: envoy}]}]}}");
     s.apply(&round(0));
     let inside = |line: &str| format!("kubectl exec deploy/sleep -c sleep -- {line}");
     s.until_prints(&inside("curl -sS -m 10 -o /dev/null -w '%{http_code}' http://helloworld:5000/hello"), "200");
@@ -78,7 +87,7 @@ fn edit(s: &Session<'_>, rounds: usize) {
     });
     let failed: Vec<&String> =
         lines.iter().filter(|line| line.contains("Non-2xx") || line.contains("Socket errors")).collect();
-    assert!(failed.is_empty(), "{failed:?}");
+    assert!(failed.is_empty(), "{failed:?}\n{}", complaints(s));
 }
 
 fn no_request_fails_while_a_few_things_are_changed(s: &Session<'_>) {

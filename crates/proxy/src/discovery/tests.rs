@@ -283,3 +283,17 @@ fn the_agents_secrets_are_not_taken_from_the_control_plane() {
     assert_eq!(update.resources.iter().map(|r| r.name.as_str()).collect::<Vec<_>>(), ["ours"]);
     assert!(update.removed.is_empty());
 }
+
+#[tokio::test]
+async fn what_new_clusters_need_is_asked_for_before_they_are_acknowledged() {
+    let (l, e) = (listener("c"), endpoints(80));
+    let control =
+        ControlPlane::any_port(&[(Cluster, "c", "1", EDS), (Endpoint, "c", "1", &e), (Listener, "l", "1", &l)]);
+    let proxy = follow(control.address, LIMIT);
+    see("the first configuration", || proxy.is_ready().then_some(())).await;
+    let wire = control.wire.lock().unwrap();
+    let place = |is: &dyn Fn(&DeltaDiscoveryRequest) -> bool| wire.requests.iter().position(is).unwrap();
+    let asked = place(&|r| TypeUrl::parse(&r.type_url) == Some(Endpoint) && !r.resource_names_subscribe.is_empty());
+    let acknowledged = place(&|r| TypeUrl::parse(&r.type_url) == Some(Cluster) && !r.response_nonce.is_empty());
+    assert!(asked < acknowledged, "{:?}", wire.requests);
+}
