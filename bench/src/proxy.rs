@@ -2,6 +2,7 @@
 
 pub(crate) mod bootstrap;
 pub(crate) mod certificates;
+pub(crate) mod requests;
 pub(crate) mod upstream;
 
 use std::net::{SocketAddr, TcpListener, TcpStream};

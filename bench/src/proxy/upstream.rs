@@ -12,7 +12,15 @@ pub(crate) enum Upstream {
     Echo,
     /// Sends this many bytes after the first that it gets, and ends.
     Send(u64),
+    /// Answers each request in HTTP/1.1 that has no body with [`ANSWER`].
+    Answer,
 }
+
+/// What [`Upstream::Answer`] says.
+pub(crate) const ANSWER: &[u8] = b"{\"served\":1}\n";
+
+/// What ends the head of a request.
+const END: &[u8] = b"\r\n\r\n";
 
 impl Upstream {
     /// Serves on a port of its own for as long as the runtime lives.
@@ -48,6 +56,27 @@ impl Upstream {
                 }
                 stream.shutdown().await
             }
+            Upstream::Answer => answer(stream, &mut buffer).await,
         }
+    }
+}
+
+async fn answer(mut stream: TcpStream, buffer: &mut [u8]) -> std::io::Result<()> {
+    let mut answer =
+        format!("HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n", ANSWER.len())
+            .into_bytes();
+    answer.extend_from_slice(ANSWER);
+    let mut filled = 0;
+    loop {
+        let read = stream.read(&mut buffer[filled..]).await?;
+        if read == 0 {
+            return Ok(());
+        }
+        filled += read;
+        let heads = buffer[..filled].windows(END.len()).filter(|window| *window == END).count();
+        stream.write_all(&answer.repeat(heads)).await?;
+        let used = buffer[..filled].windows(END.len()).rposition(|window| window == END).map_or(0, |at| at + END.len());
+        buffer.copy_within(used..filled, 0);
+        filled -= used;
     }
 }

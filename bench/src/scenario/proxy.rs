@@ -1,4 +1,5 @@
-//! The data plane on one core, beside Envoy: processor time for each handshake, exchange and gigabyte, and memory.
+//! The data plane on one core, beside Envoy: processor time for each handshake, exchange, request and
+//! gigabyte, and memory.
 //!
 //! Runs are interleaved, and the median of each figure counts: what else the machine does meets both alike.
 
@@ -6,6 +7,7 @@ mod bulk;
 mod exchange;
 mod handshake;
 mod memory;
+mod request;
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -27,12 +29,17 @@ pub(crate) fn run(binary: &Path, only: &str) -> anyhow::Result<Report> {
     let programs = Program::all(binary);
     let (ecdsa, rsa) = (Certificates::generate(Keys::Ecdsa)?, Certificates::generate(Keys::Rsa)?);
     let mut report = Report::new("proxy");
-    let figures: [(&str, &str, f64, &Measure<'_>); 7] = [
+    let figures: [(&str, &str, f64, &Measure<'_>); 12] = [
         ("mTLS handshake, ECDSA", "µs", 0.85, &|p| handshake::run(p, &runtime, &ecdsa)),
         ("mTLS handshake, RSA", "µs", 0.7, &|p| handshake::run(p, &runtime, &rsa)),
         ("exchange over two proxies, mTLS", "µs", 0.7, &|p| exchange::run(p, &runtime, &ecdsa)),
         ("gigabyte over two proxies, mTLS", "s", 0.9, &|p| bulk::over_mtls(p, &runtime, &ecdsa)),
         ("gigabyte, plain", "s", 0.95, &|p| bulk::plain(p, &runtime)),
+        ("request, HTTP/1.1", "µs", 0.45, &|p| request::plain(p, &runtime, 1)),
+        ("request, HTTP/1.1, 1,000 routes", "µs", 0.4, &|p| request::plain(p, &runtime, 1000)),
+        ("request, HTTP/2", "µs", 0.6, &|p| request::multiplexed(p, &runtime)),
+        ("request over two proxies, mTLS", "µs", 0.45, &|p| request::over_mtls(p, &runtime, &ecdsa)),
+        ("resident, 32 connections with requests", "MB", f64::NAN, &|p| request::resident(p, &runtime)),
         ("resident, idle", "MB", f64::NAN, &|p| memory::run(p, &runtime, 0)),
         ("resident, 1,000 services", "MB", f64::NAN, &|p| memory::run(p, &runtime, 1000)),
     ];
