@@ -13,13 +13,12 @@ use envoy::envoy::extensions::transport_sockets::tls::v3::Secret;
 use libfuzzer_sys::fuzz_target;
 use prost::Message;
 use prost_types::Any;
-use proxy::inspect::Hello;
 use proxy::config::http::HttpConnectionManager;
+use proxy::inspect::Hello;
 use proxy::select::{Arrival, Call, Connection, Outcome, prepared, request, select};
 use proxy::{DynamicMetadata, Offered, Snapshot, Update};
 
-const TYPES: [TypeUrl; 5] =
-    [TypeUrl::Cluster, TypeUrl::Endpoint, TypeUrl::Secret, TypeUrl::Listener, TypeUrl::Route];
+const TYPES: [TypeUrl; 5] = [TypeUrl::Cluster, TypeUrl::Endpoint, TypeUrl::Secret, TypeUrl::Listener, TypeUrl::Route];
 
 fuzz_target!(|bytes: &[u8]| {
     // Resources, each after its type and its length, so that one input can have several that belong together.
