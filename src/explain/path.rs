@@ -10,7 +10,7 @@ use proxy::config::{Direction, EndpointAddress, SanKind, Socket, Terminal, Upstr
 use proxy::inspect::Hello;
 use proxy::rbac::Verdict as Authorization;
 use proxy::select::{Arrival, Connection, Outcome, Selection, Target, select};
-use xds::{Mesh, ObjectRef, Objects};
+use xds::{Mesh, ObjectRef, Objects, Role};
 
 use super::explanation::{Destination, Explanation, Hop, Party, Path, Tls, Verdict};
 use super::question::{endpoints, ip};
@@ -202,8 +202,12 @@ impl World<'_> {
         let mutual = sent.tls.is_some_and(|tls| tls_of(tls).mutual);
         let identity = sent.client.filter(|_| mutual).map(|_| self.identity(self.question.from));
         let identities: Vec<Arc<str>> = identity.iter().map(|id| id.as_str().into()).collect();
+        let arrival = match server.node.role {
+            Role::Sidecar => Arrival::Captured(Direction::Inbound),
+            Role::Router => Arrival::At(address),
+        };
         let connection = Connection {
-            arrival: Arrival::Captured(Direction::Inbound),
+            arrival,
             destination: address,
             source: self.source(),
             hello: hello.as_ref(),
@@ -215,7 +219,10 @@ impl World<'_> {
         let mut hop = hop(&selection);
         let (mode, saying) = self.mesh.accepted(&server.node, address.port());
         let says = saying.as_ref().map_or_else(|| "by default".to_owned(), |object| format!("says {object}"));
-        hop.notes.push(format!("port {} is {}, {says}", address.port(), name_of(mode)));
+        match server.node.role {
+            Role::Sidecar => hop.notes.push(format!("port {} is {}, {says}", address.port(), name_of(mode))),
+            Role::Router => hop.notes.push("the pod is a gateway, which sends on what it takes".to_owned()),
+        }
         if hop.cluster.as_deref() == Some("InboundPassthroughCluster") {
             let note = format!("no service declares port {} of the pod: the connection passes through", address.port());
             hop.notes.push(note);
@@ -250,7 +257,7 @@ impl World<'_> {
                     (Verdict::Denied, format!("no rule of {} lets {who} in", all.join(", ")), all)
                 }
             },
-            Outcome::NoChain if mode == MutualTlsMode::Strict => {
+            Outcome::NoChain if mode == MutualTlsMode::Strict && server.node.role == Role::Sidecar => {
                 let by: Vec<String> = saying.iter().map(ToString::to_string).collect();
                 let reason = format!("{} asks for mutual TLS, and the caller has none", by.join(""));
                 (Verdict::Refused, reason, by)

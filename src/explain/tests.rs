@@ -128,3 +128,31 @@ fn what_is_not_there_is_said() {
     assert!(names.iter().all(|name| address(name) == "10.96.0.9"));
     assert!(question::address(&objects, "tcp-echo", 80, "bar", "bar").is_err());
 }
+
+#[test]
+fn a_gateway_takes_what_its_servers_are_for() {
+    let gateway = "---
+apiVersion: v1
+kind: Pod
+metadata: {name: edge-abc-1, namespace: foo, labels: {istio: edge}}
+spec: {serviceAccountName: edge, containers: [{name: istio-proxy, args: [proxy, router]}]}
+status: {podIP: 10.0.0.50}
+---
+apiVersion: networking.istio.io/v1
+kind: Gateway
+metadata: {name: edge, namespace: foo}
+spec: {selector: {istio: edge}, servers: [{port: {number: 5000, name: tcp, protocol: TCP}, hosts: ['*']}]}
+---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: edge, namespace: foo}
+spec: {hosts: ['*'], gateways: [edge], tcp: [{route: [{destination: {host: tcp-echo, port: {number: 9000}}}]}]}
+";
+    let told = ask(gateway, "sleep-abc-1", "10.0.0.50", 5000);
+    let path = &told.paths[0];
+    let inbound = path.inbound.as_ref().unwrap();
+    assert_eq!((told.verdict, inbound.listener.as_deref()), (Verdict::Allowed, Some("0.0.0.0_5000")));
+    assert_eq!(inbound.cluster.as_deref(), Some("outbound|9000||tcp-echo.foo.svc.cluster.local"));
+    assert_eq!(inbound.notes, ["the pod is a gateway, which sends on what it takes"]);
+    assert_eq!(ask(gateway, "sleep-abc-1", "10.0.0.50", 5001).verdict, Verdict::Unreachable);
+}
