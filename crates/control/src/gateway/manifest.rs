@@ -95,7 +95,7 @@ fn service(gateway: &Gateway) -> Value {
         value
     };
     let ports: Vec<Value> = ports.iter().map(port).collect();
-    let mut spec = json!({ "type": format!("{service_type:?}"), "selector": gateway.labels(), "ports": ports });
+    let mut spec = json!({ "type": service_type.as_str(), "selector": gateway.labels(), "ports": ports });
     if let Some(address) = load_balancer_ip {
         set(&mut spec, "loadBalancerIP", address.as_str());
     }
