@@ -28,7 +28,7 @@ const REQUESTS: usize = 1000;
 /// Microseconds of the proxy's processor time for each request in HTTP/1.1, by the last of so many routes.
 pub(super) fn plain(program: &Program, runtime: &Runtime, routes: u32) -> anyhow::Result<f64> {
     let bench = Bench::start(program, runtime, routes, None)?;
-    bench.cost(runtime, one_after_another)
+    bench.cost(runtime, async |mut clients, routes, count| one_after_another(&mut clients, routes, count).await)
 }
 
 /// The same in HTTP/2 towards the proxy, and HTTP/1.1 behind it.
@@ -40,7 +40,7 @@ pub(super) fn multiplexed(program: &Program, runtime: &Runtime) -> anyhow::Resul
 /// Microseconds of both proxies' time, with mutual TLS between them.
 pub(super) fn over_mtls(program: &Program, runtime: &Runtime, certificates: &Certificates) -> anyhow::Result<f64> {
     let bench = Bench::start(program, runtime, 1, Some(certificates))?;
-    bench.cost(runtime, one_after_another)
+    bench.cost(runtime, async |mut clients, routes, count| one_after_another(&mut clients, routes, count).await)
 }
 
 /// Megabytes that the proxy has after the requests, with their connections still open.
@@ -94,12 +94,12 @@ impl Bench {
     fn cost(
         &self,
         runtime: &Runtime,
-        ask: impl AsyncFn(&mut Vec<TcpStream>, u32, usize) -> anyhow::Result<()>,
+        ask: impl AsyncFn(Vec<TcpStream>, u32, usize) -> anyhow::Result<()>,
     ) -> anyhow::Result<f64> {
         let proxies: Vec<&Proxy> = self.proxies.iter().collect();
-        runtime.block_on(ask(&mut self.clients(runtime)?, self.routes, REQUESTS / 10))?;
-        let mut clients = self.clients(runtime)?;
-        let spent: Duration = cpu_during(&proxies, runtime, ask(&mut clients, self.routes, REQUESTS))?;
+        runtime.block_on(ask(self.clients(runtime)?, self.routes, REQUESTS / 10))?;
+        let clients = self.clients(runtime)?;
+        let spent: Duration = cpu_during(&proxies, runtime, ask(clients, self.routes, REQUESTS))?;
         Ok(spent.as_secs_f64() * 1e6 / (CONNECTIONS * REQUESTS) as f64)
     }
 }
@@ -110,7 +110,7 @@ fn start(program: &Program, hop: Hop<'_>, routes: u32, log: &Path) -> anyhow::Re
 }
 
 /// Each connection asks when it has its last answer.
-async fn one_after_another(clients: &mut Vec<TcpStream>, routes: u32, count: usize) -> anyhow::Result<()> {
+async fn one_after_another(clients: &mut [TcpStream], routes: u32, count: usize) -> anyhow::Result<()> {
     let request = format!(
         "GET {} HTTP/1.1\r\nhost: shop.bench.svc.cluster.local:9080\r\nuser-agent: bench/1.0\r\naccept: */*\r\n\
          accept-encoding: gzip, deflate\r\ncookie: session=0f8fad5b-d9cb-469f-a165-70867728950e\r\n\r\n",
@@ -132,9 +132,9 @@ async fn one_after_another(clients: &mut Vec<TcpStream>, routes: u32, count: usi
 }
 
 /// Each connection has several requests at once.
-async fn side_by_side(clients: &mut Vec<TcpStream>, routes: u32, count: usize) -> anyhow::Result<()> {
+async fn side_by_side(clients: Vec<TcpStream>, routes: u32, count: usize) -> anyhow::Result<()> {
     let mut asking = Vec::new();
-    for stream in clients.drain(..) {
+    for stream in clients {
         let (sender, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await?;
         // Its errors come back from the requests, too.
         tokio::spawn(async { drop(connection.await) });
