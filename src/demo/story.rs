@@ -229,7 +229,7 @@ async fn why(cluster: &Cluster, at: &Place, request: &str) -> anyhow::Result<Str
     if rule != "none" {
         return Ok(rule);
     }
-    Ok(format!("no rule of AuthorizationPolicy {}", cluster.policies(at).await?.join(" or ")))
+    Ok(format!("no rule of AuthorizationPolicy {} lets it in", cluster.policies(at).await?.join(" or ")))
 }
 
 fn is(expected: &str) -> impl Fn(&str) -> Option<()> {
