@@ -329,6 +329,10 @@ async fn speaks_http2(stream: &mut Stream, codec: Codec) -> Option<bool> {
     }
 }
 
+/// How long a client that says nothing may keep what has changed, such as a policy. A request that is on its way when
+/// things change comes sooner; it is answered as before, and told that its connection ends.
+const GRACE: Duration = Duration::from_secs(1);
+
 /// Drives a connection until it ends, is drained, or idles for too long.
 async fn drive<C: Future<Output = hyper::Result<()>>>(
     served: C,
@@ -349,8 +353,7 @@ async fn drive<C: Future<Output = hyper::Result<()>>>(
         }
         if !connection.is_closing() && draining.as_mut().poll(cx).is_ready() {
             connection.life.closing.set(true);
-            // What has changed, such as a policy, is not to wait for a client that says nothing.
-            patience = None;
+            patience = patience.map(|patience| patience.min(GRACE));
         }
         if let Poll::Ready(end) = served.as_mut().poll(cx) {
             return Poll::Ready(end);
