@@ -119,10 +119,12 @@ fn several_kinds_are_listed_at_once(s: &Session<'_>) {
     s.sample("tcp-echo/tcp-echo.yaml");
     let names = s.sh("kubectl get svc,deploy -o name").ok();
     assert_eq!(names, "service/tcp-echo\ndeployment.apps/tcp-echo");
-    let all = s.sh("kubectl get all").ok();
-    for prefix in ["pod/tcp-echo-", "service/tcp-echo ", "deployment.apps/tcp-echo ", "replicaset.apps/tcp-echo-"] {
-        assert!(all.lines().any(|line| line.starts_with(prefix)), "{prefix}: {all}");
-    }
+    let prefixes = ["pod/tcp-echo-", "service/tcp-echo ", "deployment.apps/tcp-echo ", "replicaset.apps/tcp-echo-"];
+    // What the controllers make comes a little later than what was applied.
+    testkit::until("all of the four kinds in one list", std::time::Duration::from_secs(60), || {
+        let all = s.sh("kubectl get all").ok();
+        prefixes.iter().all(|prefix| all.lines().any(|line| line.starts_with(prefix))).then_some(())
+    });
     assert_eq!(s.sh("kubectl get svc/tcp-echo deploy/tcp-echo -o name").ok(), names);
 }
 
