@@ -12,7 +12,7 @@ use prost::Message;
 use prost_types::Any;
 use proxy::{Offered, Snapshot, Update};
 use serde_json::Value;
-use xds::{Locality, Mesh, Node, Objects, Resources};
+use xds::{Locality, Mesh, Node, Objects, Resources, Role};
 
 /// Two namespaces with a client and a server, for the objects to be about.
 static BASE: LazyLock<Vec<Value>> = LazyLock::new(|| {
@@ -26,10 +26,11 @@ fuzz_target!(|text: &str| {
         objects.insert(document.clone());
     }
     let mesh = Mesh::new(&objects);
-    for name in ["client", "server"] {
-        let labels = Labels::from([("app".to_owned(), name.to_owned())]);
+    for (name, role) in [("client", Role::Sidecar), ("server", Role::Sidecar), ("gateway", Role::Router)] {
+        let labels = ["app", "istio"].map(|key| (key.to_owned(), name.to_owned()));
+        let labels = Labels::from(labels);
         let locality = Locality::parse("eu/a");
-        let node = Node { name: name.to_owned(), namespace: "foo".to_owned(), labels, locality };
+        let node = Node { name: name.to_owned(), namespace: "foo".to_owned(), role, labels, locality };
         let resources = xds::build(&mesh, &node);
         assert_eq!(resources, xds::build(&Mesh::new(&objects), &node));
         accepted(&resources);
@@ -42,6 +43,7 @@ fn accepted(resources: &Resources) {
         (TypeUrl::Cluster, encode(&resources.clusters)),
         (TypeUrl::Endpoint, encode(&resources.endpoints)),
         (TypeUrl::Listener, encode(&resources.listeners)),
+        (TypeUrl::Route, encode(&resources.routes)),
     ] {
         let offered = encoded.into_iter().map(|(name, value)| Offered {
             name,

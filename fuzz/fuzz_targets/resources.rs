@@ -3,6 +3,7 @@
 #![no_main]
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use envoy::TypeUrl;
 use envoy::envoy::config::cluster::v3::Cluster;
@@ -34,7 +35,7 @@ fuzz_target!(|bytes: &[u8]| {
         let update = Update { type_url, resources: vec![resource], removed: Vec::new() };
         let (next, refused) = snapshot.apply(update);
         assert!(refused.iter().all(|(_, why)| !why.reason.is_empty()));
-        snapshot = next.without_endpoints(|_, _| true);
+        snapshot = next.without_endpoints(Duration::ZERO, |_, _| Duration::MAX);
         rest = tail;
     }
     follow(&snapshot);
