@@ -105,7 +105,7 @@ fn no_request_fails_when_a_remote_gateway_is_killed_and_comes_back() {
     f.load("-H end-user:jason 'http://reviews:9080/reviews/0?[1-100]'");
     for _ in 0..3 {
         let first = f.sh(&format!(
-            "{c2} get pod -l istio=private-ingressgateway --sort-by=.metadata.creationTimestamp -o name | head -1"
+            "{c2} get pod -l istio=private-ingressgateway --sort-by=.metadata.creationTimestamp -o name | sed -n 1p"
         ));
         f.sh(&format!("{c2} delete {first} --grace-period=0 --force"));
         f.prints(&ready, "2");
