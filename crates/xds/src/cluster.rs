@@ -179,13 +179,7 @@ impl Called<'_> {
         let number = self.port.port.number;
         let name = ClusterName::outbound(number, subset.map_or("", |s| &s.name), self.host.as_str());
         let policy = self.rule.map(|r| r.policy(subset, number)).unwrap_or_default();
-        let mut cluster = Cluster {
-            name: name.to_string(),
-            connect_timeout: Some(wire::duration(self.mesh.config.connect_timeout)),
-            circuit_breakers: Some(unlimited()),
-            metadata: Some(wire::metadata("istio", self.facts(subset))),
-            ..Cluster::default()
-        };
+        let mut cluster = self.bare(name.to_string(), subset);
         let pool = policy.connection_pool.as_ref();
         let spoken = Upstream::of(self.port.port.protocol, pool.and_then(|p| p.http.as_ref()), &self.mesh.config);
         traffic::apply(&policy, &self.mesh.config, spoken.is_some(), &mut cluster);
@@ -196,6 +190,17 @@ impl Called<'_> {
         self.discover(&policy, &endpoints, &mut cluster, resources);
         self.transport(&name, &policy, spoken, &mut cluster, resources);
         insert(cluster, resources);
+    }
+
+    /// What every cluster of the port has, whatever its name and whoever calls it.
+    fn bare(&self, name: String, subset: Option<&Subset>) -> Cluster {
+        Cluster {
+            name,
+            connect_timeout: Some(wire::duration(self.mesh.config.connect_timeout)),
+            circuit_breakers: Some(unlimited()),
+            metadata: Some(wire::metadata("istio", self.facts(subset))),
+            ..Cluster::default()
+        }
     }
 
     fn endpoints(&self, subset: Option<&Subset>) -> Vec<&Endpoint> {

@@ -2,12 +2,11 @@
 //! must take mutual TLS.
 
 use api::istio::{ClientTls, ClientTlsMode, ClusterName, Subset};
-use envoy::envoy::config::cluster::v3::Cluster;
 
-use super::{Called, insert, traffic, unlimited};
+use super::{Called, insert, traffic};
 use crate::mesh::{Endpoint, Mesh};
 use crate::scope::Scope;
-use crate::{OutboundClass, Resources, endpoint, wire};
+use crate::{OutboundClass, Resources, endpoint};
 
 /// Those of every service of a scope, and of their subsets; each is named by its server name.
 pub(crate) fn forwarded(mesh: &Mesh, class: &OutboundClass, scope: &Scope<'_>, resources: &mut Resources) {
@@ -28,13 +27,7 @@ impl Called<'_> {
         let number = self.port.port.number;
         let name = ClusterName::outbound(number, subset.map_or("", |s| &s.name), self.host.as_str());
         let policy = self.rule.map(|r| r.policy(subset, number)).unwrap_or_default();
-        let mut cluster = Cluster {
-            name: name.server_name(),
-            connect_timeout: Some(wire::duration(self.mesh.config.connect_timeout)),
-            circuit_breakers: Some(unlimited()),
-            metadata: Some(wire::metadata("istio", self.facts(subset))),
-            ..Cluster::default()
-        };
+        let mut cluster = self.bare(name.server_name(), subset);
         traffic::apply(&policy, &self.mesh.config, false, &mut cluster);
         let endpoints = self.endpoints(subset);
         let mutual = |e: &&Endpoint| takes_mutual(self.mesh, policy.tls.as_ref(), e);
