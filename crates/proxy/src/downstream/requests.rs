@@ -47,7 +47,7 @@ pub(super) async fn serve(
         peer: OnceCell::new(),
         own: OnceCell::new(),
         life: Life::new(),
-        stopped: Arc::default(),
+        marks: Arc::default(),
     };
     http::serve(stream, Rc::new(connection)).await;
 }

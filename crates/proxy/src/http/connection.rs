@@ -17,7 +17,7 @@ use tokio::time::{Instant, Sleep};
 
 use super::executor::Local;
 use super::filter::LocalFilter;
-use super::gate::{Gate, Stopped};
+use super::gate::{Gate, Marks};
 use super::head::client_certificate::PeerCertificate;
 use super::peer;
 use super::reply::Reply;
@@ -93,8 +93,8 @@ pub(crate) struct Connection {
     /// The workload at this end, as the other end knows it.
     pub(crate) own: OnceCell<Arc<Workload>>,
     pub(crate) life: Life,
-    /// Requests that must not be taken for what hyper got in their place.
-    pub(crate) stopped: Arc<Stopped>,
+    /// Requests that are not what hyper takes them for, or ask for another protocol.
+    pub(crate) marks: Arc<Marks>,
 }
 
 /// A workload as it is known to others: by an identity, or without.
@@ -175,7 +175,13 @@ impl Connection {
 
     /// The answer to the request that has just begun, if it was no request.
     pub(crate) fn refusal(&self) -> Option<Reply> {
-        self.stopped.reply(self.life.requests.get())
+        self.marks.reply(self.life.requests.get())
+    }
+
+    /// Whether the request that has just begun asks for another protocol, so that the connection carries that next, or
+    /// ends.
+    pub(crate) fn is_to_change(&self) -> bool {
+        self.marks.asks_to_change(self.life.requests.get())
     }
 
     /// A request has ended.
@@ -278,7 +284,7 @@ pub(crate) async fn serve(mut stream: Stream, connection: Rc<Connection>) {
     let _open = Open::new(&connection, http2);
     // The end of HTTP/2 is said in a frame, after which nobody sends anything.
     let delay = connection.manager.config.timeouts.delayed_close.filter(|_| !http2);
-    let gate = (!http2).then(|| Gate::new(&connection.manager.config, connection.stopped.clone()));
+    let gate = (!http2).then(|| Gate::new(&connection.manager.config, connection.marks.clone()));
     let io = TokioIo::new(Wire::downstream(stream, connection.manager.stats.clone(), gate, delay));
     let service = {
         let connection = connection.clone();

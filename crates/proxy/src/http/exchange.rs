@@ -66,8 +66,10 @@ pub(crate) struct Exchange {
     pub(crate) asked_who: bool,
     /// The sizes of the heads of the request and of the response.
     pub(crate) head_sizes: (u64, u64),
-    /// Downstream's end, if it asks for another protocol, and how many bytes it sent in that.
+    /// Downstream's end, if it may change its protocol, and how many bytes it sent in that.
     pub(crate) upgrade: Option<OnUpgrade>,
+    /// Whether its connection carries another protocol behind it, or nothing.
+    pub(crate) changing: bool,
     pub(crate) tunnelled: u64,
     /// The body of the request, until somebody reads it.
     pub(crate) incoming: Option<Incoming>,
@@ -200,6 +202,7 @@ impl Exchange {
             asked_who: false,
             head_sizes: (0, 0),
             upgrade: None,
+            changing: connection.is_to_change(),
             tunnelled: 0,
             incoming: None,
             upload: None,

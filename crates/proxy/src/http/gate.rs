@@ -2,15 +2,16 @@
 //!
 //! hyper says what a request is and where it ends. Where it lets pass what Envoy refuses, or would answer by itself, a
 //! head is stopped here. In its place hyper gets a request without meaning, which is answered in its turn, behind all
-//! that came before, and logged and counted as others are; [`Stopped`] says why. The ends of messages are followed only
-//! to know where heads begin: whatever is not plain is left to hyper, which is stricter there, and no head is looked
-//! for any more.
+//! that came before, and logged and counted as others are; [`Marks`] say why. The ends of messages are followed only to
+//! know where heads begin: nothing passes behind one whose end is lost. Nor does what comes behind a request for another
+//! protocol, until upstream has agreed to that; if it has not, nobody ever reads it.
 
 mod body;
 mod head;
+mod marks;
 
 use std::pin::Pin;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::task::Context;
 use std::time::Duration;
 
@@ -23,9 +24,13 @@ use crate::access_log::Flag;
 use crate::config::http::HttpConnectionManager;
 use body::Chunks;
 use head::Head;
+pub(crate) use marks::Marks;
 
 /// What hyper gets in the place of a head that was stopped.
 const SUBSTITUTE: &[u8] = b"GET / HTTP/1.1\r\nhost: stopped\r\n\r\n";
+/// What hyper gets behind a body whose end is lost: in no line of chunks may a carriage return stand before anything but
+/// a line feed.
+const ILL_END: &[u8] = b"\r\0";
 
 /// Why a head goes no further.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,17 +74,6 @@ impl Malformed {
     }
 }
 
-/// Which request of a connection was stopped, and why.
-#[derive(Debug, Default)]
-pub(crate) struct Stopped(OnceLock<(u32, Malformed)>);
-
-impl Stopped {
-    /// The answer to the request of this number, the first being 1, if it was stopped.
-    pub(crate) fn reply(&self, number: u32) -> Option<Reply> {
-        self.0.get().filter(|(stopped, _)| *stopped == number).map(|(_, why)| why.reply())
-    }
-}
-
 /// What heads may be like.
 #[derive(Debug, Clone, Copy)]
 struct Limits {
@@ -92,10 +86,12 @@ struct Limits {
 #[derive(Debug)]
 pub(crate) struct Gate {
     limits: Limits,
-    stopped: Arc<Stopped>,
+    marks: Arc<Marks>,
     place: Place,
     /// Heads so far.
     heads: u32,
+    /// Whether the last of them asks for another protocol.
+    changing: bool,
     /// What has come and was not passed on yet.
     held: Vec<u8>,
     /// How much of it may be passed on.
@@ -112,20 +108,23 @@ enum Place {
     /// A body, of which so many bytes are to come.
     Body(u64),
     Chunks(Chunks),
-    /// Something that is not looked at.
+    /// What comes behind a request for another protocol.
+    Undecided,
+    /// Another protocol, which is not looked at.
     Beyond,
-    /// What comes after a head that was stopped: nobody will read it.
-    Stopped,
+    /// What nobody will read, after what hyper gets in its place.
+    Stopped(&'static [u8]),
 }
 
 impl Gate {
-    pub(crate) fn new(config: &HttpConnectionManager, stopped: Arc<Stopped>) -> Gate {
+    pub(crate) fn new(config: &HttpConnectionManager, marks: Arc<Marks>) -> Gate {
         let limits = Limits { head: config.max_request_head, headers: config.connections.max_headers };
         Gate {
             limits,
-            stopped,
+            marks,
             place: Place::Head,
             heads: 0,
+            changing: false,
             held: Vec::new(),
             open: 0,
             patience: config.timeouts.request_headers,
@@ -135,6 +134,9 @@ impl Gate {
 
     /// Passes on what is held and may be; returns whether that was something.
     pub(crate) fn pass(&mut self, into: &mut ReadBuf<'_>) -> bool {
+        if matches!(self.place, Place::Undecided) && self.open == 0 {
+            self.decide();
+        }
         let count = self.open.min(into.remaining());
         if count == 0 {
             return false;
@@ -145,9 +147,14 @@ impl Gate {
         true
     }
 
+    /// Whether nothing is to be read, because what was read before may not pass yet.
+    pub(crate) fn is_full(&self) -> bool {
+        matches!(self.place, Place::Undecided) && !self.held.is_empty()
+    }
+
     /// Looks at what has come; returns how much of it may be passed on at once. The rest is held.
     pub(crate) fn admit(&mut self, came: &[u8]) -> usize {
-        if matches!(self.place, Place::Stopped) {
+        if matches!(self.place, Place::Stopped(_)) {
             return 0;
         }
         let mut held = std::mem::take(&mut self.held);
@@ -183,13 +190,33 @@ impl Gate {
         true
     }
 
-    /// Puts the request without meaning in the place of one that was stopped.
+    /// Puts in the place of what was stopped what hyper gets instead.
     fn substitute(&mut self) {
-        if matches!(self.place, Place::Stopped) {
+        if let Place::Stopped(instead) = self.place {
             self.held.truncate(self.open);
-            self.held.extend_from_slice(SUBSTITUTE);
+            self.held.extend_from_slice(instead);
             self.open = self.held.len();
         }
+    }
+
+    /// Lets what comes behind a request for another protocol pass, or go, once it is known whether upstream agrees.
+    fn decide(&mut self) {
+        match self.marks.has_changed() {
+            None => {}
+            Some(true) => {
+                self.place = Place::Beyond;
+                self.open = self.held.len();
+            }
+            Some(false) => {
+                self.place = Place::Stopped(b"");
+                self.substitute();
+            }
+        }
+    }
+
+    /// What comes behind a message.
+    fn behind(&self) -> Place {
+        if self.changing { Place::Undecided } else { Place::Head }
     }
 
     /// Follows the conversation through `bytes`, of which the first `known` were looked at before; returns how many of
@@ -199,21 +226,27 @@ impl Gate {
         while let Some(rest) = bytes.get(at..).filter(|rest| !rest.is_empty()) {
             match &mut self.place {
                 Place::Beyond => return bytes.len(),
-                Place::Stopped => return at,
+                Place::Stopped(_) => return at,
+                Place::Undecided => {
+                    self.decide();
+                    if matches!(self.place, Place::Undecided) {
+                        return at;
+                    }
+                }
                 Place::Body(left) => {
                     let part = usize::try_from(*left).unwrap_or(usize::MAX).min(rest.len());
                     *left -= part as u64;
                     at += part;
                     if *left == 0 {
-                        self.place = Place::Head;
+                        self.place = self.behind();
                     }
                 }
                 Place::Chunks(chunks) => {
                     at += chunks.follow(rest);
                     match chunks.end() {
                         None => {}
-                        Some(body::End::Whole) => self.place = Place::Head,
-                        Some(body::End::Lost) => self.place = Place::Beyond,
+                        Some(body::End::Whole) => self.place = self.behind(),
+                        Some(body::End::Lost) => self.place = Place::Stopped(ILL_END),
                     }
                 }
                 Place::Head => match self.head(rest, known.saturating_sub(at)) {
@@ -236,9 +269,13 @@ impl Gate {
             Head::Incomplete if bytes.len() > self.limits.head => self.stop(Malformed::TooLarge),
             Head::Incomplete => None,
             Head::Malformed(why) => self.stop(why),
-            Head::Whole(length, place) => {
+            Head::Whole { length, changing, body } => {
                 self.heads += 1;
-                self.place = place;
+                self.changing = changing;
+                if changing {
+                    self.marks.ask_to_change(self.heads);
+                }
+                self.place = body.unwrap_or_else(|| self.behind());
                 Some(length)
             }
         }
@@ -246,9 +283,8 @@ impl Gate {
 
     fn stop(&mut self, why: Malformed) -> Option<usize> {
         self.heads += 1;
-        self.place = Place::Stopped;
-        // Nothing follows one that was stopped.
-        let _ = self.stopped.0.set((self.heads, why));
+        self.place = Place::Stopped(SUBSTITUTE);
+        self.marks.stop(self.heads, why);
         None
     }
 }

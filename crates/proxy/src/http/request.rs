@@ -6,7 +6,7 @@ use std::sync::Arc;
 use http::header::{self, HeaderValue};
 use http::request::Parts;
 use http::uri::Uri;
-use http::{Method, Request, Response, StatusCode};
+use http::{Request, Response, StatusCode};
 use hyper::body::{Body, Bytes, Incoming};
 
 use super::connection::Connection;
@@ -46,7 +46,6 @@ pub(crate) async fn serve(
         connection.manager.stats.cx_protocol_error.inc();
         return Ok(response::from_reply(exchange, refusal));
     }
-    let changing = head::is_upgrade(&parts) || parts.method == Method::CONNECT;
     let watch = exchange.watch.clone();
     let answer = tokio::select! {
         biased;
@@ -56,8 +55,6 @@ pub(crate) async fn serve(
     match answer {
         Ok(response) => Ok(response::from_upstream(exchange, response)),
         Err(reply) => {
-            // Whoever wants to speak something else may do so already.
-            let reply = if changing { reply.closing() } else { reply };
             if !exchange.has_gone_on() {
                 exchange.keep_request(&parts);
             }

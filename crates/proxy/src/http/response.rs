@@ -145,8 +145,16 @@ pub(crate) fn from_upstream(mut exchange: Box<Exchange>, response: Response<Inco
     // Headers that are added may quote it.
     exchange.status = Some(response.status());
     let changed = response.status() == StatusCode::SWITCHING_PROTOCOLS;
+    if changed && !exchange.changing {
+        // Nobody has asked for that, and downstream goes on in HTTP.
+        let failure = Failure::Protocol;
+        let details = format!("upstream_reset_before_response_started{{{}}}", failure.name());
+        let reply = Reply::new(StatusCode::BAD_GATEWAY, details).standard_body();
+        return from_reply(exchange, reply.flag(failure.flag()));
+    }
     head::hop_by_hop(response.headers_mut(), changed);
     if changed {
+        exchange.connection.marks.decide(true);
         exchange.details = Cow::Borrowed("via_upstream");
         finish_head(response.headers_mut(), &mut exchange);
         exchange.keep_response(response.status(), response.headers());
@@ -170,6 +178,7 @@ pub(crate) fn from_upstream(mut exchange: Box<Exchange>, response: Response<Inco
     }
     exchange.details = Cow::Borrowed("via_upstream");
     parts.version = Version::default();
+    end_unchanged(&mut parts.headers, &exchange);
     finish_head(&mut parts.headers, &mut exchange);
     exchange.keep_response(parts.status, &parts.headers);
     Response::from_parts(parts, ResponseBody::new(Source::Upstream(incoming), exchange))
@@ -189,10 +198,19 @@ pub(crate) fn from_reply(mut exchange: Box<Exchange>, reply: Reply) -> Response<
         // What is still to come of the request nobody reads.
         parts.headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
+    end_unchanged(&mut parts.headers, &exchange);
     finish_head(&mut parts.headers, &mut exchange);
     exchange.keep_response(if exchange.grpc { parts.status } else { status }, &parts.headers);
     let body = if exchange.method() == Method::HEAD { Bytes::new() } else { body };
     Response::from_parts(parts, ResponseBody::new(Source::Text(body), exchange))
+}
+
+/// Ends a connection that was to change its protocol and does not: whoever asked may speak that one already.
+fn end_unchanged(headers: &mut HeaderMap, exchange: &Exchange) {
+    if exchange.changing {
+        exchange.connection.marks.decide(false);
+        headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
 }
 
 /// What all responses have in common.

@@ -69,6 +69,10 @@ impl AsyncRead for Wire {
             if self.gate.as_mut().is_some_and(|gate| gate.pass(into)) {
                 return Poll::Ready(Ok(()));
             }
+            if self.gate.as_ref().is_some_and(|gate| gate.is_full()) {
+                // Whoever decides what becomes of it reads again then.
+                return Poll::Pending;
+            }
             let before = into.filled().len();
             if Pin::new(&mut self.stream).poll_read(cx, into)?.is_pending() {
                 if self.gate.as_mut().is_some_and(|gate| gate.is_overdue(cx)) {

@@ -424,6 +424,29 @@ fn a_request_changes_its_protocol_only_if_it_may() {
     assert_eq!((refused.start.as_str(), refused.header("connection")), ("HTTP/1.1 403 Forbidden", "close"));
 }
 
+#[test]
+fn a_connection_whose_protocol_was_not_changed_ends_with_the_answer() {
+    let mut plane = Plane::start();
+    let rest = "upgrade_configs: [{upgrade_type: websocket}]";
+    let address = plane.cluster("c", &[mirror()], "").http(&to("c"), rest).go();
+    let stream = connect(address);
+    let asks = "GET /chat HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n";
+    let answer = ask_on(&stream, &format!("{asks}GET /smuggled HTTP/1.1\r\nhost: a\r\n\r\n"));
+    assert_eq!((answer.start.as_str(), answer.header("connection")), ("HTTP/1.1 200 OK", "close"));
+    let mut rest = String::new();
+    (&stream).read_to_string(&mut rest).unwrap();
+    assert_eq!(rest, "");
+    plane.reaches("c", "upstream_rq_total", 1);
+}
+
+#[test]
+fn a_protocol_that_nobody_asked_for_is_none() {
+    let wrong = web(|_| "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: foo\r\n\r\n".to_owned());
+    let mut plane = Plane::start();
+    let address = plane.cluster("c", &[wrong], "").http(&to("c"), "").go();
+    assert_eq!(get(address, "/", "").start, "HTTP/1.1 502 Bad Gateway");
+}
+
 /// Asks over HTTP/2, without TLS; returns the status and the body.
 fn get_http2(address: SocketAddr, path: &str) -> (u16, String) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();

@@ -20,8 +20,14 @@ pub(super) enum Head {
     Incomplete,
     /// It must not pass.
     Malformed(Malformed),
-    /// It is whole and has this length; behind it comes what the place says.
-    Whole(usize, Place),
+    /// It is whole.
+    Whole {
+        length: usize,
+        /// Whether it asks for another protocol.
+        changing: bool,
+        /// Where its body is, if it has one.
+        body: Option<Place>,
+    },
 }
 
 /// Reads a head at the beginning of `bytes`. The first `known` of them were looked at before, and had no mistake.
@@ -43,7 +49,7 @@ fn parse<'b>(bytes: &'b [u8], headers: &mut [MaybeUninit<Header<'b>>], limits: &
         Ok(Status::Partial) => Head::Incomplete,
         Ok(Status::Complete(length)) if length > limits.head => Head::Malformed(Malformed::TooLarge),
         Ok(Status::Complete(length)) => match judge(&request) {
-            Ok(place) => Head::Whole(length, place),
+            Ok((changing, body)) => Head::Whole { length, changing, body },
             Err(why) => Head::Malformed(why),
         },
         Err(Error::TooManyHeaders) => Head::Malformed(Malformed::TooManyHeaders),
@@ -66,10 +72,10 @@ fn is_of_another_version(bytes: &[u8]) -> bool {
     }
 }
 
-/// Whether a head may pass, and where its message ends.
-fn judge(request: &Request<'_, '_>) -> Result<Place, Malformed> {
+/// Whether a head may pass; if so, whether it asks for another protocol, and its body.
+fn judge(request: &Request<'_, '_>) -> Result<(bool, Option<Place>), Malformed> {
     check_target(request.path.unwrap_or_default())?;
-    let (mut length, mut encoding, mut upgrade, mut named) = (None, None, false, false);
+    let (mut length, mut encoding, mut upgrade, mut named) = (None, None, None, false);
     for Header { name, value } in request.headers.iter() {
         match name.len() {
             14 if name.eq_ignore_ascii_case("content-length") => {
@@ -83,7 +89,10 @@ fn judge(request: &Request<'_, '_>) -> Result<Place, Malformed> {
                 let chunked = encoding.is_none() && value.eq_ignore_ascii_case(b"chunked");
                 encoding = Some(chunked);
             }
-            7 if name.eq_ignore_ascii_case("upgrade") => upgrade = !value.eq_ignore_ascii_case(b"h2c"),
+            7 if name.eq_ignore_ascii_case("upgrade") => {
+                // Of several the first counts, as everywhere.
+                upgrade = upgrade.or(Some(!value.eq_ignore_ascii_case(b"h2c")));
+            }
             10 if name.eq_ignore_ascii_case("connection") => {
                 let words = value.split(|b| *b == b',');
                 named |= words.into_iter().any(|word| word.trim_ascii().eq_ignore_ascii_case(b"upgrade"));
@@ -92,15 +101,15 @@ fn judge(request: &Request<'_, '_>) -> Result<Place, Malformed> {
         }
     }
     let connect = request.method == Some("CONNECT");
+    let changing = connect || named && upgrade == Some(true);
     match (encoding, length) {
         (Some(_), Some(_)) => Err(Malformed::Lengths),
         (Some(false), _) => Err(Malformed::Encoding),
         _ if connect && (length.is_some() || encoding.is_some()) => Err(Malformed::Syntax),
         (Some(_), _) if request.version == Some(0) => Err(Malformed::Syntax),
-        _ if upgrade && named || connect => Ok(Place::Beyond),
-        (Some(true), _) => Ok(Place::Chunks(Chunks::default())),
-        (None, Some(0) | None) => Ok(Place::Head),
-        (None, Some(length)) => Ok(Place::Body(length)),
+        (Some(true), _) => Ok((changing, Some(Place::Chunks(Chunks::default())))),
+        (None, Some(0) | None) => Ok((changing, None)),
+        (None, Some(length)) => Ok((changing, Some(Place::Body(length)))),
     }
 }
 

@@ -50,13 +50,13 @@ impl Upstreams {
     }
 }
 
-/// Answers requests with nothing but a status; what asks for another protocol gets it.
+/// Answers requests with nothing but a status; what asks for another protocol gets it, but for `/refused`.
 fn serve(name: &str, stream: TcpStream, seen: &Mutex<Vec<String>>) {
     let mut writer = stream.try_clone().unwrap();
     let mut reader = BufReader::new(stream);
     while let Some((text, upgrade)) = request(&mut reader) {
         seen.lock().unwrap().push(format!("{name} {text}").trim_end().to_owned());
-        let answer = if upgrade {
+        let answer = if upgrade && !text.contains(" /refused ") {
             "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n"
         } else {
             "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n"
