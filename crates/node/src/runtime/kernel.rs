@@ -2,6 +2,8 @@
 #![expect(unsafe_code, reason = "every block states why it is sound")]
 
 pub(crate) mod seccomp;
+#[cfg(test)]
+mod tests;
 
 use std::ffi::CString;
 use std::io::{self, IoSliceMut};
