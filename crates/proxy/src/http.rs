@@ -12,6 +12,7 @@ mod exchange;
 mod executor;
 mod failure;
 mod filter;
+mod flood;
 mod forward;
 mod gate;
 pub(crate) mod head;

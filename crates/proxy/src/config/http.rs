@@ -52,7 +52,7 @@ pub use jwt_authn::{
 };
 pub use mirror::Mirror;
 pub use offer::Protocols;
-pub use protocol::{Http1Options, Http2Options};
+pub use protocol::{FrameLimits, Http1Options, Http2Options};
 pub use rbac::HttpRbac;
 pub use redirect::{Redirect, RedirectPath};
 pub use regex_rewrite::RegexRewrite;

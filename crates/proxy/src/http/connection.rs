@@ -17,13 +17,14 @@ use tokio::time::{Instant, Sleep};
 
 use super::executor::Local;
 use super::filter::LocalFilter;
+use super::flood::Flood;
 use super::gate::{Gate, Marks};
 use super::head::client_certificate::PeerCertificate;
 use super::peer;
 use super::reply::Reply;
 use super::report::Reports;
 use super::request;
-use super::wire::Wire;
+use super::wire::{Guard, Wire};
 use crate::config::http::{Codec, HttpConnectionManager};
 use crate::downstream::known;
 use crate::metrics::{HttpStats, Metrics, Workload};
@@ -34,6 +35,10 @@ use crate::worker::{LocalChain, LocalListener, Worker};
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// How many headers hyper reads without an allocation.
 pub(super) const FREE_HEADERS: usize = 100;
+/// Of how many requests half must be broken off at once before a connection ends for it (Envoy 1.40,
+/// `overload.premature_reset_total_stream_count`), and how long a request lives that is not broken off at once.
+const HASTY_REQUESTS: u32 = 500;
+pub(super) const HASTE: Duration = Duration::from_secs(2);
 /// The least that hyper takes for its buffer, in bytes.
 pub(super) const LEAST_BUFFER: usize = 8 << 10;
 
@@ -113,6 +118,11 @@ pub(crate) struct Life {
     idle_since: Cell<Instant>,
     /// Whether it ends with the requests that are under way.
     closing: Cell<bool>,
+    /// Requests that have ended, and those of them that were broken off at once, before there was an answer.
+    ended: Cell<u32>,
+    hasty: Cell<u32>,
+    /// Whether those are too many.
+    overrun: Cell<bool>,
     waker: RefCell<Option<Waker>>,
 }
 
@@ -125,6 +135,9 @@ impl Life {
             requests: Cell::new(0),
             idle_since: Cell::new(now),
             closing: Cell::new(false),
+            ended: Cell::new(0),
+            hasty: Cell::new(0),
+            overrun: Cell::new(false),
             waker: RefCell::new(None),
         }
     }
@@ -184,10 +197,21 @@ impl Connection {
         self.marks.asks_to_change(self.life.requests.get())
     }
 
-    /// A request has ended.
-    pub(crate) fn end(&self) {
-        self.life.active.set(self.life.active.get() - 1);
-        self.life.idle_since.set(Instant::now());
+    /// A request has ended. Where most requests are broken off at once, before there was an answer, the connection ends:
+    /// they cost who sends them next to nothing.
+    pub(crate) fn end(&self, hasty: bool) {
+        let life = &self.life;
+        life.active.set(life.active.get() - 1);
+        life.idle_since.set(Instant::now());
+        life.ended.set(life.ended.get().saturating_add(1));
+        life.hasty.set(life.hasty.get().saturating_add(u32::from(hasty)));
+        let half = life.hasty.get() >= life.ended.get().max(HASTY_REQUESTS).div_ceil(2);
+        if half && !self.is_closing() && !life.overrun.replace(true) {
+            self.manager.stats.rq_too_many_premature_resets.inc();
+            if let Some(waker) = life.waker.take() {
+                waker.wake();
+            }
+        }
     }
 
     /// Ends the connection with the requests that are under way.
@@ -284,8 +308,12 @@ pub(crate) async fn serve(mut stream: Stream, connection: Rc<Connection>) {
     let _open = Open::new(&connection, http2);
     // The end of HTTP/2 is said in a frame, after which nobody sends anything.
     let delay = connection.manager.config.timeouts.delayed_close.filter(|_| !http2);
-    let gate = (!http2).then(|| Gate::new(&connection.manager.config, connection.marks.clone()));
-    let io = TokioIo::new(Wire::downstream(stream, connection.manager.stats.clone(), gate, delay));
+    let config = &connection.manager.config;
+    let guard = match http2 {
+        true => Guard::Http2(Box::new(Flood::new(config.http2.frames))),
+        false => Guard::Http1(Box::new(Gate::new(config, connection.marks.clone()))),
+    };
+    let io = TokioIo::new(Wire::downstream(stream, connection.manager.stats.clone(), guard, delay));
     let service = {
         let connection = connection.clone();
         service_fn(move |request: Request<Incoming>| request::serve(connection.clone(), request))
@@ -354,7 +382,7 @@ async fn drive<C: Future<Output = hyper::Result<()>>>(
     let mut told = false;
     let (mut wait, mut patience) = (None, patience);
     std::future::poll_fn(|cx| {
-        if closed.as_mut().poll(cx).is_ready() {
+        if closed.as_mut().poll(cx).is_ready() || connection.life.overrun.get() {
             return Poll::Ready(Ok(()));
         }
         if !connection.is_closing() && draining.as_mut().poll(cx).is_ready() {

@@ -14,7 +14,7 @@ use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 use tokio::time::Instant;
 
-use super::connection::{Connection, as_known};
+use super::connection::{Connection, HASTE, as_known};
 use super::deadline::Deadline;
 use super::filter::OnResponse;
 use super::filter::fault::Suffers;
@@ -463,7 +463,7 @@ impl Drop for Exchange {
         {
             cluster.stats.rq_active.dec();
         }
-        connection.end();
+        connection.end(self.status.is_none() && self.watch.begun().elapsed() < HASTE);
         let config = &connection.manager.config;
         if let Some(mut trace) = self.trace.take()
             && let Some(collector) = config.tracing.as_ref().and_then(|tracing| tracing.collector.as_ref())

@@ -7,8 +7,10 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::task::coop;
 use tokio::time::Sleep;
 
+use super::flood::Flood;
 use super::gate::Gate;
 use crate::metrics::{ClusterStats, HttpStats};
 use crate::stream::Stream;
@@ -24,8 +26,16 @@ pub(crate) struct Wire {
     closing: Option<Pin<Box<Sleep>>>,
     /// Whether the peer has said all.
     ended: bool,
-    /// Looks at what comes, where that is requests of HTTP/1.
-    gate: Option<Box<Gate>>,
+    guard: Option<Guard>,
+}
+
+/// Looks at what comes from downstream, before hyper does.
+#[derive(Debug)]
+pub(crate) enum Guard {
+    /// Requests of HTTP/1.
+    Http1(Box<Gate>),
+    /// Frames of HTTP/2.
+    Http2(Box<Flood>),
 }
 
 /// How much is read at once of what nobody wants any more, in bytes.
@@ -39,26 +49,67 @@ enum Counted {
 }
 
 impl Wire {
-    /// What comes of HTTP/1 is looked at by a gate. A peer has `delay` to read the last bytes after it was told that nothing
-    /// follows: if the connection were ended while it still sends, the kernel would throw away what it has not read.
-    pub(crate) fn downstream(
-        stream: Stream,
-        stats: Arc<HttpStats>,
-        gate: Option<Gate>,
-        delay: Option<Duration>,
-    ) -> Wire {
-        let gate = gate.map(Box::new);
-        Wire { stream, counted: Counted::Downstream(stats), gate, delay, closing: None, ended: false }
+    /// A peer has `delay` to read the last bytes after it was told that nothing follows: if the connection were ended while
+    /// it still sends, the kernel would throw away what it has not read.
+    pub(crate) fn downstream(stream: Stream, stats: Arc<HttpStats>, guard: Guard, delay: Option<Duration>) -> Wire {
+        Wire { stream, counted: Counted::Downstream(stats), guard: Some(guard), delay, closing: None, ended: false }
     }
 
     pub(crate) fn upstream(stream: Stream, stats: Arc<ClusterStats>) -> Wire {
-        Wire { stream, counted: Counted::Upstream(stats), gate: None, delay: None, closing: None, ended: false }
+        Wire { stream, counted: Counted::Upstream(stats), guard: None, delay: None, closing: None, ended: false }
     }
 
-    fn sent(&self, bytes: usize) {
+    /// Counts what was written: so many bytes of these.
+    fn sent<'b>(&mut self, slices: impl IntoIterator<Item = &'b [u8]>, bytes: usize) {
         match &self.counted {
             Counted::Downstream(stats) => stats.cx_tx_bytes.add(bytes as u64),
             Counted::Upstream(stats) => stats.tx_bytes.add(bytes as u64),
+        }
+        let Some(Guard::Http2(flood)) = &mut self.guard else { return };
+        let mut left = bytes;
+        for slice in slices {
+            let part = slice.len().min(left);
+            flood.went(slice.get(..part).unwrap_or_default());
+            left -= part;
+        }
+    }
+
+    fn received(&self, bytes: usize) {
+        match &self.counted {
+            Counted::Downstream(stats) => stats.cx_rx_bytes.add(bytes as u64),
+            Counted::Upstream(stats) => stats.rx_bytes.add(bytes as u64),
+        }
+    }
+
+    /// Nothing more has come so far; `tired` if that is because this task has had its share. Returns whether there is
+    /// something to be read nevertheless.
+    fn pause(&mut self, cx: &mut Context<'_>, tired: bool) -> bool {
+        match &mut self.guard {
+            Some(Guard::Http1(gate)) => gate.is_overdue(cx),
+            Some(Guard::Http2(flood)) => {
+                if !tired {
+                    flood.caught_up();
+                }
+                false
+            }
+            None => false,
+        }
+    }
+
+    /// Looks at what has come; returns how much of it may be passed on.
+    fn look(&mut self, came: &[u8]) -> io::Result<usize> {
+        match &mut self.guard {
+            Some(Guard::Http1(gate)) if !came.is_empty() => Ok(gate.admit(came)),
+            Some(Guard::Http2(flood)) => match flood.came(came) {
+                Ok(()) => Ok(came.len()),
+                Err(excess) => {
+                    if let Counted::Downstream(stats) = &self.counted {
+                        stats.cx_protocol_error.inc();
+                    }
+                    Err(io::Error::other(excess))
+                }
+            },
+            _ => Ok(came.len()),
         }
     }
 }
@@ -66,30 +117,29 @@ impl Wire {
 impl AsyncRead for Wire {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         loop {
-            if self.gate.as_mut().is_some_and(|gate| gate.pass(into)) {
-                return Poll::Ready(Ok(()));
-            }
-            if self.gate.as_ref().is_some_and(|gate| gate.is_full()) {
-                // Whoever decides what becomes of it reads again then.
-                return Poll::Pending;
+            if let Some(Guard::Http1(gate)) = &mut self.guard {
+                if gate.pass(into) {
+                    return Poll::Ready(Ok(()));
+                }
+                if gate.is_full() {
+                    // Whoever decides what becomes of it reads again then.
+                    return Poll::Pending;
+                }
             }
             let before = into.filled().len();
+            let tired = !coop::has_budget_remaining();
             if Pin::new(&mut self.stream).poll_read(cx, into)?.is_pending() {
-                if self.gate.as_mut().is_some_and(|gate| gate.is_overdue(cx)) {
+                if self.pause(cx, tired) {
                     continue;
                 }
                 return Poll::Pending;
             }
-            self.ended |= into.filled().len() == before && into.remaining() > 0;
-            let came = into.filled().get(before..).unwrap_or_default();
-            match &self.counted {
-                Counted::Downstream(stats) => stats.cx_rx_bytes.add(came.len() as u64),
-                Counted::Upstream(stats) => stats.rx_bytes.add(came.len() as u64),
-            }
-            let Some(gate) = self.gate.as_mut().filter(|_| !came.is_empty()) else { return Poll::Ready(Ok(())) };
-            let passes = gate.admit(came);
+            let came = into.filled().len() - before;
+            self.ended |= came == 0 && into.remaining() > 0;
+            self.received(came);
+            let passes = self.look(into.filled().get(before..).unwrap_or_default())?;
             into.set_filled(before + passes);
-            if passes > 0 {
+            if passes > 0 || came == 0 {
                 return Poll::Ready(Ok(()));
             }
         }
@@ -99,7 +149,7 @@ impl AsyncRead for Wire {
 impl AsyncWrite for Wire {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let sent = ready!(Pin::new(&mut self.stream).poll_write(cx, bytes))?;
-        self.sent(sent);
+        self.sent([bytes], sent);
         Poll::Ready(Ok(sent))
     }
 
@@ -109,7 +159,7 @@ impl AsyncWrite for Wire {
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let sent = ready!(Pin::new(&mut self.stream).poll_write_vectored(cx, slices))?;
-        self.sent(sent);
+        self.sent(slices.iter().map(|slice| &**slice), sent);
         Poll::Ready(Ok(sent))
     }
 

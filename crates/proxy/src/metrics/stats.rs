@@ -256,6 +256,8 @@ stats! {
         cx_destroy: Counter "downstream_cx_destroy",
         /// Connections on which the protocol was broken.
         cx_protocol_error: Counter "downstream_cx_protocol_error",
+        /// Connections on which most requests were broken off at once.
+        rq_too_many_premature_resets: Counter "downstream_rq_too_many_premature_resets",
         /// Connections that were silent for too long.
         cx_idle_timeout: Counter "downstream_cx_idle_timeout",
         /// Connections that lived for too long.

@@ -18,6 +18,12 @@ const WINDOWS: std::ops::RangeInclusive<u32> = 65_535..=0x7fff_ffff;
 /// The size of the table of header compression if the configuration does not say, in bytes.
 const HPACK_TABLE: u32 = 4096;
 
+/// The limits on frames if the configuration does not say (Envoy 1.40).
+const CONTROL_FRAMES: NonZeroU32 = NonZeroU32::new(1000).expect("1000 is not zero");
+const EMPTY_FRAMES: u32 = 1;
+const PRIORITY_FRAMES: u32 = 100;
+const WINDOW_FRAMES: NonZeroU32 = NonZeroU32::new(10).expect("10 is not zero");
+
 /// Options of HTTP/1.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Http1Options {
@@ -46,6 +52,21 @@ pub struct Http2Options {
     pub connection_window: u32,
     /// How often the peer is asked for a sign of life, and how long it has for that.
     pub keepalive: Option<(Duration, Duration)>,
+    /// How many frames of some kinds a client may send.
+    pub frames: FrameLimits,
+}
+
+/// How many frames of some kinds a client may send before its connection is ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FrameLimits {
+    /// Frames that want an answer, in what has come at once.
+    pub control: u32,
+    /// Frames in a row that carry nothing.
+    pub empty: u32,
+    /// Changes of priorities for each stream, and once more.
+    pub priorities_per_stream: u32,
+    /// Updates of windows, for each frame of data that was sent.
+    pub windows_per_data: u32,
 }
 
 impl Http1Options {
@@ -70,18 +91,20 @@ impl Http1Options {
 
 impl Http2Options {
     pub(super) fn from_message(at: &Path<'_>, message: Option<v3::Http2ProtocolOptions>) -> Checked<Http2Options> {
-        // There is one codec, with limits of its own on floods: what it refuses, it refuses.
+        // There is one codec. What it has to send never queues, so that the frames in its queues need no limit.
         fields!(at, message.unwrap_or_default() => v3::Http2ProtocolOptions { hpack_table_size,
                 max_concurrent_streams, initial_stream_window_size, initial_connection_window_size,
+                max_outbound_control_frames, max_consecutive_inbound_frames_with_empty_payload,
+                max_inbound_priority_frames_per_stream, max_inbound_window_update_frames_per_data_frame_sent,
                 override_stream_error_on_invalid_http_message, connection_keepalive }
             refuse { allow_connect, stream_error_on_invalid_http_messaging, allow_metadata,
                 custom_settings_parameters, max_metadata_size, max_header_field_size_kb, disallow_obs_text }
-            ignore { max_outbound_frames, max_outbound_control_frames,
-                max_consecutive_inbound_frames_with_empty_payload, max_inbound_priority_frames_per_stream,
-                max_inbound_window_update_frames_per_data_frame_sent, use_oghttp2_codec, enable_huffman_encoding,
+            ignore { max_outbound_frames, use_oghttp2_codec, enable_huffman_encoding,
                 stream_reset_burst, stream_reset_rate });
         let name = "override_stream_error_on_invalid_http_message";
         at.field(name).off(override_stream_error_on_invalid_http_message)?;
+        let control = at.field("max_outbound_control_frames");
+        let windows = at.field("max_inbound_window_update_frames_per_data_frame_sent");
         let streams = at.field("max_concurrent_streams").at_least_one(max_concurrent_streams, STREAMS)?;
         Ok(Http2Options {
             hpack_table: hpack_table_size.unwrap_or(HPACK_TABLE),
@@ -98,6 +121,14 @@ impl Http2Options {
                 .map(|k| keepalive(&at.field("connection_keepalive"), k))
                 .transpose()?
                 .flatten(),
+            frames: FrameLimits {
+                control: control.at_least_one(max_outbound_control_frames, CONTROL_FRAMES)?.get(),
+                empty: max_consecutive_inbound_frames_with_empty_payload.unwrap_or(EMPTY_FRAMES),
+                priorities_per_stream: max_inbound_priority_frames_per_stream.unwrap_or(PRIORITY_FRAMES),
+                windows_per_data: windows
+                    .at_least_one(max_inbound_window_update_frames_per_data_frame_sent, WINDOW_FRAMES)?
+                    .get(),
+            },
         })
     }
 }
