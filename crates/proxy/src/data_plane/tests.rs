@@ -7,6 +7,7 @@ mod cookies;
 mod copies;
 mod corpus;
 mod filters;
+mod floods;
 mod http;
 mod limits;
 mod mutual;

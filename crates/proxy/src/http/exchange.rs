@@ -104,6 +104,8 @@ pub(crate) struct Exchange {
     pub(crate) id: Option<HeaderValue>,
     /// The part of a trace that it is.
     pub(crate) trace: Option<Box<Trace>>,
+    /// Whether nothing is said of upstream having taken too long.
+    pub(crate) silent_timeout: bool,
     /// Whether the last attempt took too long.
     pub(crate) timed_out: bool,
     /// Whether the client is to come again over TLS.
@@ -223,6 +225,7 @@ impl Exchange {
             sent_up: None,
             id: None,
             trace: None,
+            silent_timeout: false,
             timed_out: false,
             must_come_over_tls: false,
             unread: false,

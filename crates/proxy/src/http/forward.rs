@@ -12,7 +12,7 @@ use hyper::body::{Body, Incoming};
 use tokio::time::Instant;
 
 use super::body::RequestBody;
-use super::deadline::{self, Deadline};
+use super::deadline::{Deadline, Limits};
 use super::exchange::{Exchange, Found};
 use super::failure::Failure;
 use super::head::names;
@@ -32,6 +32,7 @@ struct Way<'a> {
     found: &'a Found,
     action: &'a RouteAction,
     policy: Option<&'a RetryPolicy>,
+    limits: Limits,
     protocol: Protocol,
     greeting: Greeting,
     hash: Option<u64>,
@@ -57,9 +58,10 @@ pub(crate) async fn forward(
     if let Some(upload) = upload.filter(|_| !retries.are_possible()) {
         upload.settle();
     }
-    let timeout = deadline::of_request(exchange, parts, action);
-    deadline::announce(parts, policy, timeout, &exchange.connection.manager.config.router);
-    mirror::send(exchange, parts, found, action, (limit, timeout));
+    let limits = Limits::of_request(exchange, parts, action, policy);
+    exchange.silent_timeout = parts.headers.contains_key(names::X_ENVOY_TIMEOUT_ALT_RESPONSE);
+    limits.announce(&mut parts.headers, &exchange.connection.manager.config.router);
+    mirror::send(exchange, parts, found, action, (limit, limits.whole));
     let Some(counted) = cluster.request() else {
         cluster.stats.pending_overflow.inc();
         exchange.keep_request(parts);
@@ -78,8 +80,9 @@ pub(crate) async fn forward(
     exchange.cookie = hashed.cookie_value().zip(hashed.cookie.map(|(cookie, _)| cookie.clone()));
     let hash = hashed.hash;
     let greeting = greeting(exchange, parts, &cluster.upstream.config.http);
-    let mut way = Way { cluster, found, action, policy, protocol, greeting, hash, tried: Vec::new(), retrying: None };
-    exchange.deadline = timeout.map(|timeout| Deadline::new(timeout, exchange.upload.clone()));
+    let mut way =
+        Way { cluster, found, action, policy, limits, protocol, greeting, hash, tried: Vec::new(), retrying: None };
+    exchange.deadline = limits.whole.map(|timeout| Deadline::new(timeout, exchange.upload.clone()));
     match exchange.deadline.clone() {
         None => attempts(exchange, parts, &mut way, &mut retries).await,
         Some(deadline) => tokio::select! {
@@ -202,9 +205,8 @@ async fn attempt(
     exchange.upstream_local = None;
     exchange.carried = Some(Carried::new(&host));
     exchange.host = Some(host.clone());
-    let limit = way.policy.and_then(|p| p.per_try_timeout);
     let sending = send(exchange, parts, way, &host, last);
-    match limit {
+    match way.limits.attempt {
         None => sending.await,
         Some(limit) => match tokio::time::timeout(limit, sending).await {
             Ok(sent) => sent,
@@ -280,6 +282,10 @@ fn make(
     }
     if way.found.host.attempt_count_in_request {
         parts.headers.insert(names::X_ENVOY_ATTEMPT_COUNT, exchange.attempts.into());
+    }
+    if exchange.attempts > 1 {
+        let router = &exchange.connection.manager.config.router;
+        way.limits.announce_again(&mut parts.headers, exchange.deadline.as_ref(), router);
     }
     exchange.keep_request(parts);
     let empty = || Request::new(()).into_parts().0;
@@ -369,7 +375,10 @@ fn reply(exchange: &mut Exchange, failure: &Failure) -> Reply {
     exchange.upstream_failure = failure.transport().cloned();
     let name = failure.name();
     if matches!(failure, Failure::Timeout | Failure::PerTryTimeout) {
-        let reply = Reply::new(StatusCode::GATEWAY_TIMEOUT, name).body("upstream request timeout");
+        let reply = match exchange.silent_timeout {
+            true => Reply::new(StatusCode::NO_CONTENT, name),
+            false => Reply::new(StatusCode::GATEWAY_TIMEOUT, name).body("upstream request timeout"),
+        };
         return reply.flag(failure.flag());
     }
     let status =

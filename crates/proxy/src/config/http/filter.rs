@@ -59,6 +59,8 @@ pub enum HttpFilter {
 pub struct Router {
     /// Whether no `x-envoy-` headers are added.
     pub suppress_envoy_headers: bool,
+    /// Whether the time that the proxy before this one expects an answer to take is heeded.
+    pub respect_expected_timeout: bool,
 }
 
 /// What a table, a virtual host, a route or a weighted cluster changes in filters.
@@ -210,10 +212,10 @@ impl HttpFilter {
 impl Router {
     fn from_message(at: &Path<'_>, message: wire::Router) -> Checked<Router> {
         // Statistics are kept as this proxy keeps them, and upstream has a span of its own in any case.
-        fields!(at, message => wire::Router { suppress_envoy_headers }
-            refuse { respect_expected_rq_timeout, upstream_log, upstream_log_options, strict_check_headers, upstream_http_filters,
+        fields!(at, message => wire::Router { suppress_envoy_headers, respect_expected_rq_timeout }
+            refuse { upstream_log, upstream_log_options, strict_check_headers, upstream_http_filters,
                 reject_connect_request_early_data }
             ignore { dynamic_stats, start_child_span, suppress_grpc_request_failure_code_stats });
-        Ok(Router { suppress_envoy_headers })
+        Ok(Router { suppress_envoy_headers, respect_expected_timeout: respect_expected_rq_timeout })
     }
 }

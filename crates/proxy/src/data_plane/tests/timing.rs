@@ -1,9 +1,11 @@
 //! How long requests may be silent, and how long they may take.
 
-use std::io::{Read, Write};
+use std::io::{BufReader, Read, Write};
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::http::{any, ask_on, get, read_message};
+use super::http::{any, ask_on, get, ok, read_message, to};
 use super::{Plane, connect, is_over, server};
 use crate::metrics::Scope;
 
@@ -99,4 +101,72 @@ fn who_asks_while_things_change_is_answered_and_told_to_go() {
     assert_eq!((last.start.as_str(), last.header("connection")), ("HTTP/1.1 200 OK", "close"));
     assert!(is_over(&mut stream));
     assert!(is_over(&mut silent), "who says nothing does not keep what has changed");
+}
+
+/// What makes of requests from this machine those of the inside.
+const INSIDE: &str =
+    "use_remote_address: true, internal_address_config: {cidr_ranges: [{address_prefix: 127.0.0.0, prefix_len: 8}]}";
+
+/// A server that never answers the first request, and says to the others what of their headers is for proxies.
+fn reluctant() -> SocketAddr {
+    let first = Arc::new(AtomicBool::new(true));
+    server(move |stream| {
+        let mut writer = stream.try_clone().unwrap();
+        let mut reader = BufReader::new(stream);
+        while let Some(request) = read_message(&mut reader, false) {
+            if first.swap(false, Ordering::Relaxed) {
+                continue;
+            }
+            let told = request.headers.iter().filter(|(name, _)| name.starts_with("x-envoy-"));
+            let told: Vec<String> = told.map(|(name, value)| format!("{name}: {value}")).collect();
+            let _ = writer.write_all(ok(&told.join("\n")).as_bytes());
+        }
+    })
+}
+
+#[test]
+fn a_request_from_inside_may_say_how_long_an_attempt_takes() {
+    let mut plane = Plane::start();
+    let route = "{match: {prefix: /}, route: {cluster: c, timeout: 20s}}";
+    let address = plane.cluster("c", &[reluctant()], "").http(&any(route), INSIDE).go();
+    let asked = "x-envoy-retry-on: gateway-error\r\nx-envoy-upstream-rq-per-try-timeout-ms: 1000\r\n\
+        x-envoy-upstream-alt-stat-name: x\r\nx-envoy-hedge-on-per-try-timeout: true\r\n";
+    let answer = get(address, "/", asked);
+    assert_eq!(answer.start, "HTTP/1.1 200 OK");
+    assert_eq!(answer.body, "x-envoy-expected-rq-timeout-ms: 1000\nx-envoy-internal: true");
+    plane.reaches("c", "upstream_rq_per_try_timeout", 1);
+    // An attempt that may take all of the time has no limit of its own, and neither has anything without limits.
+    for (asked, expected) in [
+        ("x-envoy-upstream-rq-timeout-ms: 9000\r\nx-envoy-upstream-rq-per-try-timeout-ms: 9000\r\n", "9000"),
+        ("x-envoy-upstream-rq-timeout-ms: 0\r\nx-envoy-upstream-rq-per-try-timeout-ms: 8000\r\n", "8000"),
+        ("x-envoy-upstream-rq-per-try-timeout-ms: 0\r\n", "20000"),
+    ] {
+        let answer = get(address, "/", asked);
+        assert_eq!(
+            answer.body,
+            format!("x-envoy-expected-rq-timeout-ms: {expected}\nx-envoy-internal: true"),
+            "{asked}"
+        );
+    }
+}
+
+#[test]
+fn nothing_is_said_of_a_timeout_where_a_request_wants_that() {
+    let mut plane = Plane::start();
+    let address = plane.cluster("c", &[stuck("")], "").http(&to("c"), INSIDE).go();
+    let asked = "x-envoy-upstream-rq-timeout-ms: 50\r\nx-envoy-upstream-rq-timeout-alt-response: 1\r\n";
+    let answer = get(address, "/", asked);
+    assert_eq!((answer.start.as_str(), answer.body.as_str()), ("HTTP/1.1 204 No Content", ""));
+    plane.logged("204 UT response_timeout");
+}
+
+#[test]
+fn what_the_proxy_before_expects_may_be_heeded() {
+    let mut plane = Plane::start();
+    let router = "http_filters: [{name: router, typed_config: {\"@type\": \
+        type.googleapis.com/envoy.extensions.filters.http.router.v3.Router, respect_expected_rq_timeout: true}}]";
+    let rest = format!("{INSIDE}, {router}");
+    let address = plane.cluster("c", &[stuck("")], "").http(&to("c"), &rest).go();
+    let answer = get(address, "/", "x-envoy-expected-rq-timeout-ms: 50\r\nx-envoy-upstream-rq-timeout-ms: 25000\r\n");
+    assert_eq!(answer.start, "HTTP/1.1 504 Gateway Timeout");
 }

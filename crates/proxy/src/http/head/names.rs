@@ -16,11 +16,13 @@ names! {
     KEEP_ALIVE = "keep-alive";
     PROXY_CONNECTION = "proxy-connection";
     X_CLIENT_TRACE_ID = "x-client-trace-id";
+    X_ENVOY_ALT_STAT_NAME = "x-envoy-upstream-alt-stat-name";
     X_ENVOY_ATTEMPT_COUNT = "x-envoy-attempt-count";
     X_ENVOY_DECORATOR_OPERATION = "x-envoy-decorator-operation";
     X_ENVOY_EXPECTED_TIMEOUT = "x-envoy-expected-rq-timeout-ms";
     X_ENVOY_EXTERNAL_ADDRESS = "x-envoy-external-address";
     X_ENVOY_FORCE_TRACE = "x-envoy-force-trace";
+    X_ENVOY_HEDGE = "x-envoy-hedge-on-per-try-timeout";
     X_ENVOY_INTERNAL = "x-envoy-internal";
     X_ENVOY_IS_TIMEOUT_RETRY = "x-envoy-is-timeout-retry";
     X_ENVOY_MAX_RETRIES = "x-envoy-max-retries";
@@ -36,6 +38,7 @@ names! {
     X_ENVOY_RETRY_GRPC_ON = "x-envoy-retry-grpc-on";
     X_ENVOY_RETRY_ON = "x-envoy-retry-on";
     X_ENVOY_TIMEOUT = "x-envoy-upstream-rq-timeout-ms";
+    X_ENVOY_TIMEOUT_ALT_RESPONSE = "x-envoy-upstream-rq-timeout-alt-response";
     X_ENVOY_UPSTREAM_SERVICE_TIME = "x-envoy-upstream-service-time";
     X_FORWARDED_CLIENT_CERT = "x-forwarded-client-cert";
     X_FORWARDED_FOR = "x-forwarded-for";
@@ -52,14 +55,14 @@ pub(super) const ONLY_FROM_INSIDE: [HeaderName; 13] = [
     X_ENVOY_RETRY_ON,
     X_ENVOY_RETRY_GRPC_ON,
     X_ENVOY_MAX_RETRIES,
-    HeaderName::from_static("x-envoy-upstream-alt-stat-name"),
+    X_ENVOY_ALT_STAT_NAME,
     X_ENVOY_TIMEOUT,
     X_ENVOY_PER_TRY_TIMEOUT,
-    HeaderName::from_static("x-envoy-upstream-rq-timeout-alt-response"),
+    X_ENVOY_TIMEOUT_ALT_RESPONSE,
     X_ENVOY_EXPECTED_TIMEOUT,
     X_ENVOY_FORCE_TRACE,
     HeaderName::from_static("x-envoy-ip-tags"),
-    HeaderName::from_static("x-envoy-hedge-on-per-try-timeout"),
+    X_ENVOY_HEDGE,
 ];
 
 /// What a client may not say to the first proxy that it meets.
