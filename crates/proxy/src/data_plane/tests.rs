@@ -16,6 +16,7 @@ mod refusals;
 mod reports;
 mod timing;
 mod traces;
+mod tunnels;
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};

@@ -430,6 +430,9 @@ fn http2_builder(config: &HttpConnectionManager) -> http2::Builder<Local> {
         .initial_connection_window_size(options.connection_window)
         .header_table_size(options.hpack_table)
         .max_header_list_size(u32::try_from(config.max_request_head).unwrap_or(u32::MAX));
+    if options.allow_connect {
+        builder.enable_connect_protocol();
+    }
     if let Some((interval, timeout)) = options.keepalive {
         builder.timer(TokioTimer::new()).keep_alive_interval(interval).keep_alive_timeout(timeout);
     }

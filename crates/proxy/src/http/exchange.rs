@@ -68,8 +68,10 @@ pub(crate) struct Exchange {
     pub(crate) head_sizes: (u64, u64),
     /// Downstream's end, if it may change its protocol, and how many bytes it sent in that.
     pub(crate) upgrade: Option<OnUpgrade>,
-    /// Whether its connection carries another protocol behind it, or nothing.
+    /// Whether it asks for another protocol: behind it, a connection of HTTP/1 carries that, or nothing.
     pub(crate) changing: bool,
+    /// The protocol that upstream was asked for over HTTP/2.
+    pub(crate) extended: Option<HeaderValue>,
     pub(crate) tunnelled: u64,
     /// The body of the request, until somebody reads it.
     pub(crate) incoming: Option<Incoming>,
@@ -205,6 +207,7 @@ impl Exchange {
             head_sizes: (0, 0),
             upgrade: None,
             changing: connection.is_to_change(),
+            extended: None,
             tunnelled: 0,
             incoming: None,
             upload: None,

@@ -21,6 +21,7 @@ use super::peer;
 use super::pool::{Protocol, STALE, Sent, Want};
 use super::reply::Reply;
 use super::retry::Retries;
+use super::tunnel;
 use crate::access_log::Flag;
 use crate::config::http::{HostRewrite, HttpProtocolOptions, RetryPolicy, RouteAction, UpstreamProtocol};
 use crate::routing;
@@ -251,6 +252,9 @@ async fn send(
             Sent::Answered(mut response) => {
                 let said = peer::take(response.headers_mut());
                 lease.carrier().introduce(said.as_ref(), &worker.reports);
+                if let Some(asked) = &exchange.extended {
+                    tunnel::answered(&mut response, asked);
+                }
                 exchange.answered = Some(Instant::now());
                 exchange.lease = Some(lease);
                 return Ok(response);
@@ -297,6 +301,7 @@ fn make(
     join_cookies(&mut sent.headers);
     frame(&mut sent, way.protocol, body.size_hint().exact());
     way.protocol.shape(&mut sent, exchange.secure);
+    exchange.extended = tunnel::send(&mut sent, way.protocol);
     Request::from_parts(sent, body)
 }
 

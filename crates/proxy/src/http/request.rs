@@ -41,6 +41,7 @@ pub(crate) async fn serve(
     }
     exchange.incoming = Some(incoming);
     exchange.upgrade = parts.extensions.remove();
+    exchange.changing |= tunnel::receive(&mut parts);
     if let Some(refusal) = connection.refusal() {
         exchange.unread = true;
         connection.manager.stats.cx_protocol_error.inc();

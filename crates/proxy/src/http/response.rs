@@ -144,21 +144,28 @@ pub(crate) fn from_upstream(mut exchange: Box<Exchange>, response: Response<Inco
     let mut response = response;
     // Headers that are added may quote it.
     exchange.status = Some(response.status());
-    let changed = response.status() == StatusCode::SWITCHING_PROTOCOLS;
-    if changed && !exchange.changing {
-        // Nobody has asked for that, and downstream goes on in HTTP.
+    let changed = tunnel::is_change(&exchange, response.status());
+    let extended = exchange.protocol() == Version::HTTP_2;
+    let feigned = exchange.changing && extended && !changed && response.status().is_success();
+    if changed && !exchange.changing || feigned {
+        // Nobody has asked for that, and downstream goes on in HTTP; or downstream would take it that its protocol has
+        // changed.
         let failure = Failure::Protocol;
         let details = format!("upstream_reset_before_response_started{{{}}}", failure.name());
         let reply = Reply::new(StatusCode::BAD_GATEWAY, details).standard_body();
         return from_reply(exchange, reply.flag(failure.flag()));
     }
-    head::hop_by_hop(response.headers_mut(), changed);
+    let switching = response.status() == StatusCode::SWITCHING_PROTOCOLS;
+    head::hop_by_hop(response.headers_mut(), switching);
     if changed {
         exchange.connection.marks.decide(true);
         exchange.details = Cow::Borrowed("via_upstream");
         finish_head(response.headers_mut(), &mut exchange);
         exchange.keep_response(response.status(), response.headers());
         tunnel::join(exchange, &mut response);
+        if extended {
+            tunnel::extend(&mut response);
+        }
         return response.map(|_| ResponseBody { source: Source::Text(Bytes::new()), timer: None, exchange: None });
     }
     let (mut parts, incoming) = response.into_parts();
@@ -207,7 +214,7 @@ pub(crate) fn from_reply(mut exchange: Box<Exchange>, reply: Reply) -> Response<
 
 /// Ends a connection that was to change its protocol and does not: whoever asked may speak that one already.
 fn end_unchanged(headers: &mut HeaderMap, exchange: &Exchange) {
-    if exchange.changing {
+    if exchange.changing && exchange.protocol() != Version::HTTP_2 {
         exchange.connection.marks.decide(false);
         headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
@@ -251,7 +258,8 @@ fn finish_head(headers: &mut HeaderMap, exchange: &mut Exchange) {
     if let Some(via) = &config.via {
         head::address::append(headers, header::VIA, via.to_str().unwrap_or_default());
     }
-    if connection.is_closing() && exchange.protocol() != Version::HTTP_2 {
+    let changed = exchange.status == Some(StatusCode::SWITCHING_PROTOCOLS);
+    if connection.is_closing() && !changed && exchange.protocol() != Version::HTTP_2 {
         headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
 }

@@ -52,6 +52,8 @@ pub struct Http2Options {
     pub connection_window: u32,
     /// How often the peer is asked for a sign of life, and how long it has for that.
     pub keepalive: Option<(Duration, Duration)>,
+    /// Whether clients are told that they may ask for other protocols (RFC 8441). Endpoints are asked in any case.
+    pub allow_connect: bool,
     /// How many frames of some kinds a client may send.
     pub frames: FrameLimits,
 }
@@ -96,8 +98,8 @@ impl Http2Options {
                 max_concurrent_streams, initial_stream_window_size, initial_connection_window_size,
                 max_outbound_control_frames, max_consecutive_inbound_frames_with_empty_payload,
                 max_inbound_priority_frames_per_stream, max_inbound_window_update_frames_per_data_frame_sent,
-                override_stream_error_on_invalid_http_message, connection_keepalive }
-            refuse { allow_connect, stream_error_on_invalid_http_messaging, allow_metadata,
+                allow_connect, override_stream_error_on_invalid_http_message, connection_keepalive }
+            refuse { stream_error_on_invalid_http_messaging, allow_metadata,
                 custom_settings_parameters, max_metadata_size, max_header_field_size_kb, disallow_obs_text }
             ignore { max_outbound_frames, use_oghttp2_codec, enable_huffman_encoding,
                 stream_reset_burst, stream_reset_rate });
@@ -121,6 +123,7 @@ impl Http2Options {
                 .map(|k| keepalive(&at.field("connection_keepalive"), k))
                 .transpose()?
                 .flatten(),
+            allow_connect,
             frames: FrameLimits {
                 control: control.at_least_one(max_outbound_control_frames, CONTROL_FRAMES)?.get(),
                 empty: max_consecutive_inbound_frames_with_empty_payload.unwrap_or(EMPTY_FRAMES),

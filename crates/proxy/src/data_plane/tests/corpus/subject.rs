@@ -18,7 +18,7 @@ pub(super) const LISTENERS: [(&str, &str); 14] = [
     ("underscores-dropped", "common_http_protocol_options: {headers_with_underscores_action: DROP_HEADER}"),
     ("http10", "http_protocol_options: {accept_http_10: true, default_host_for_http_10: a.example}"),
     ("narrow", "common_http_protocol_options: {max_headers_count: 10}, max_request_headers_kb: 2"),
-    ("upgrading", "upgrade_configs: [{upgrade_type: websocket}]"),
+    ("upgrading", "upgrade_configs: [{upgrade_type: websocket}], http2_protocol_options: {allow_connect: true}"),
     ("stripping", "strip_any_host_port: true, strip_trailing_host_dot: true"),
     ("hurried", "request_headers_timeout: 0.2s"),
     ("few-streams", "http2_protocol_options: {max_concurrent_streams: 2}"),
