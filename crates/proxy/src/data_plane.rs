@@ -22,7 +22,7 @@ use crate::config::{Direction, Health, Listener, Locality};
 use crate::http::KeyStore;
 use crate::metrics::{Metrics, Workload};
 use crate::prepared::Prepared;
-use crate::upstream::{Host, Upstream};
+use crate::upstream::{Host, Upstream, Verdict};
 use crate::worker::{self, Command, Setup};
 use sockets::Sockets;
 
@@ -112,6 +112,8 @@ pub struct EndpointState {
     pub locality: Locality,
     /// What the control plane says of it.
     pub health: Health,
+    /// Whether it has not answered that it is well, where it is asked.
+    pub failed_check: bool,
     /// Whether it is out of rotation for its failures.
     pub ejected: bool,
     /// Connections that are open.
@@ -140,8 +142,9 @@ impl Breakers {
         let (usage, limits) = (&upstream.usage, &upstream.config.limits);
         let open = |count: &AtomicU32, limit: u32| count.load(Ordering::Relaxed) >= limit;
         let hosts = upstream.hosts();
-        let healthy = hosts.iter().map(|host| EndpointState::of(host));
-        let healthy = healthy.filter(|state| !state.ejected && state.health != Health::Unhealthy).count();
+        let healthy = hosts.iter().map(|host| EndpointState::of(upstream, host));
+        let well = |state: &EndpointState| !state.ejected && !state.failed_check && state.health != Health::Unhealthy;
+        let healthy = healthy.filter(well).count();
         Breakers {
             cluster: upstream.config.stat_name.clone(),
             connections: open(&usage.connections, limits.max_connections),
@@ -195,7 +198,7 @@ impl DataPlane {
     pub fn endpoints(&self) -> BTreeMap<Arc<str>, Vec<EndpointState>> {
         let prepared = self.state().prepared.clone();
         let endpoints = prepared.clusters().map(|upstream| {
-            let states = upstream.hosts().iter().map(|host| EndpointState::of(host)).collect();
+            let states = upstream.hosts().iter().map(|host| EndpointState::of(upstream, host)).collect();
             (upstream.config.name.clone(), states)
         });
         endpoints.collect()
@@ -286,8 +289,9 @@ impl Drop for WorkerHandle {
 }
 
 impl EndpointState {
-    fn of(host: &Host) -> EndpointState {
+    fn of(upstream: &Upstream, host: &Host) -> EndpointState {
         let record = &host.record;
+        let well = matches!(record.verdict(), Verdict::Healthy | Verdict::Degraded);
         EndpointState {
             address: host.address,
             hostname: host.endpoint.hostname.clone(),
@@ -295,6 +299,7 @@ impl EndpointState {
             priority: host.priority,
             locality: host.locality.clone(),
             health: host.endpoint.health,
+            failed_check: upstream.is_asked(&host.endpoint) && !well,
             ejected: record.is_ejected(),
             active: record.active.load(Ordering::Relaxed),
             total: record.total.load(Ordering::Relaxed),

@@ -282,6 +282,7 @@ async fn proxy(
         tokio::select! {
             end = relayed => end,
             () = connected.host.record.gone.cancelled() => End::Drained,
+            () = connected.host.record.fell.notified() => End::Drained,
         }
     } else {
         relayed.await

@@ -33,7 +33,10 @@ mod watch;
 mod wire;
 
 pub(crate) use connection::{Connection, Life, LocalManager, serve};
+pub(crate) use errand::grpc as grpc_call;
+pub(crate) use executor::Local;
 pub(crate) use filter::jwt_authn::KeyStore;
 pub(crate) use head::client_certificate::PeerCertificate;
+pub(crate) use head::names;
 pub(crate) use report::Reports;
 pub(crate) use trace::Spans;

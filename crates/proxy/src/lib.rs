@@ -13,6 +13,7 @@ mod data_plane;
 mod discovery;
 mod downstream;
 mod dynamic_metadata;
+mod health;
 mod http;
 pub mod inspect;
 pub mod metrics;

@@ -11,17 +11,18 @@ mod outlier;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::Instant;
 
 use arc_swap::ArcSwap;
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::Snapshot;
 use crate::config::{
-    Cluster, Discovery, Endpoint, EndpointAddress, Health, LoadAssignment, Locality, LocalityEndpoints, Socket,
-    UpstreamTls,
+    Cluster, Discovery, Endpoint, EndpointAddress, EndpointCheck, Health, LoadAssignment, Locality, LocalityEndpoints,
+    OutlierDetection, Socket, UpstreamTls,
 };
 use crate::metrics::{Metrics, OutlierStats};
 use crate::select::HostSets;
@@ -29,7 +30,7 @@ use crate::tls::{ClientTls, Secrets};
 
 pub(crate) use balance::LbContext;
 pub(crate) use breaker::{Carried, UnderWay};
-pub(crate) use connect::{ConnectError, Connected, Establish, Pending, connect, open};
+pub(crate) use connect::{ConnectError, Connected, Establish, Pending, connect, dial, open};
 pub(crate) use greeting::Greeting;
 use members::Members;
 pub(crate) use names::{is_resolved, resolve};
@@ -59,6 +60,10 @@ pub(crate) struct Usage {
     pub(crate) requests: AtomicU32,
     /// Those that are not sent for the first time.
     pub(crate) retries: AtomicU32,
+    /// Whether there was ever a connection.
+    pub(crate) used: AtomicBool,
+    /// Tells who asks endpoints for their health that there are others.
+    pub(crate) moved: Notify,
     /// What outlier detection counts, once there is some. Who holds the lock on the records writes it.
     outliers: OnceLock<Arc<OutlierStats>>,
     /// What is known of the endpoints.
@@ -90,7 +95,11 @@ pub(crate) struct HostRecord {
     pub(crate) requests: AtomicU64,
     /// Ends connections, where the cluster wants that, when the endpoint goes.
     pub(crate) gone: CancellationToken,
+    /// Ends connections, where the cluster wants that, when the endpoint goes out of rotation.
+    pub(crate) fell: Notify,
     ejected: AtomicBool,
+    /// What it has answered, where it is asked for its health.
+    verdict: AtomicU8,
     monitor: Monitor,
     since: OnceLock<Instant>,
 }
@@ -101,10 +110,38 @@ impl HostRecord {
         self.ejected.load(Ordering::Relaxed)
     }
 
-    /// The endpoint's health, as far as it is not worse than configured.
-    fn health(&self, configured: Health) -> Health {
-        if self.is_ejected() { Health::Unhealthy } else { configured }
+    /// What the endpoint has answered when it was asked for its health.
+    pub(crate) fn verdict(&self) -> Verdict {
+        match self.verdict.load(Ordering::Relaxed) {
+            1 => Verdict::Healthy,
+            2 => Verdict::Degraded,
+            3 => Verdict::Unhealthy,
+            _ => Verdict::Unknown,
+        }
     }
+
+    /// The endpoint's health, as far as it is not worse than configured; what it answers counts where it is asked.
+    fn health(&self, configured: Health, asked: bool) -> Health {
+        match (configured, self.verdict()) {
+            _ if self.is_ejected() => Health::Unhealthy,
+            (Health::Unhealthy, _) => Health::Unhealthy,
+            (configured, _) if !asked => configured,
+            (_, Verdict::Unknown | Verdict::Unhealthy) => Health::Unhealthy,
+            (_, Verdict::Degraded) => Health::Degraded,
+            (configured, Verdict::Healthy) => configured,
+        }
+    }
+}
+
+/// What an endpoint has answered when it was asked for its health.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// It was not asked, or has not answered.
+    #[default]
+    Unknown = 0,
+    Healthy = 1,
+    Degraded = 2,
+    Unhealthy = 3,
 }
 
 impl Usage {
@@ -223,6 +260,7 @@ impl Upstream {
             weight: std::num::NonZeroU32::MIN,
             health: Health::Healthy,
             metadata: crate::config::Metadata::default(),
+            check: EndpointCheck::default(),
         };
         Arc::new(Host {
             endpoint: Arc::new(endpoint),
@@ -249,6 +287,32 @@ impl Upstream {
             records.values().for_each(|record| self.usage.readmit(record));
         }
         self.rebuild(assignment, &records);
+        self.usage.moved.notify_one();
+    }
+
+    /// Whether an endpoint is asked for its health.
+    pub(crate) fn is_asked(&self, endpoint: &Endpoint) -> bool {
+        self.config.health_check.is_some() && !endpoint.check.disabled
+    }
+
+    /// Notes what an endpoint was found to be like, and whether its last answer was good.
+    pub(crate) fn found(&self, record: &HostRecord, verdict: Verdict, good: bool) {
+        let comes_back = |detection: &OutlierDetection| detection.readmit_on_health && good && record.is_ejected();
+        let readmitted = self.config.outlier_detection.as_ref().is_some_and(comes_back);
+        if record.verdict() == verdict && !readmitted {
+            return;
+        }
+        let Some(current) = lock(&self.usage.current).upgrade() else { return };
+        let records = lock(&current.usage.records);
+        if readmitted {
+            self.usage.readmit(record);
+        }
+        record.verdict.store(verdict as u8, Ordering::Relaxed);
+        let assignment = current.members.load().assignment.clone();
+        current.rebuild(assignment, &records);
+        if verdict == Verdict::Unhealthy {
+            record.fell.notify_waiters();
+        }
     }
 
     /// Notes what came of a connection or a request to an endpoint, which may go out of rotation for it.
@@ -286,7 +350,7 @@ impl Upstream {
             let address = address(endpoint).expect("endpoints without an address were left out");
             let record = records.get(&address).cloned().unwrap_or_default();
             let since = *record.since.get_or_init(Instant::now);
-            let health = record.health(endpoint.health);
+            let health = record.health(endpoint.health, self.is_asked(endpoint));
             let (socket, _) = self.config.socket_for(endpoint);
             let transport = self.config.sockets().position(|s| std::ptr::eq(s, socket)).unwrap_or_default();
             let (endpoint, locality) = (endpoint.clone(), locality.locality.clone());

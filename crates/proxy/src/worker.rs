@@ -19,7 +19,8 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::AbortHandle;
 
 use crate::access_log::{Entry, FLUSH_INTERVAL, Lines};
-use crate::config::{AccessLog, Cluster};
+use crate::config::{AccessLog, Cluster, HealthCheck};
+use crate::health;
 use crate::http::pool::Pool;
 use crate::http::{KeyStore, Reports, Spans};
 use crate::metrics::{Metrics, Workload};
@@ -60,7 +61,7 @@ pub(crate) struct Setup {
     pub(crate) open: Arc<AtomicU64>,
     /// The first number for connections, and the step to the next one.
     pub(crate) numbers: (u64, u64),
-    /// Whether it looks after what is there once for all workers: names to be resolved.
+    /// Whether it looks after what is there once for all workers: names to be resolved, endpoints to be asked.
     pub(crate) first: bool,
 }
 
@@ -82,6 +83,7 @@ pub(crate) struct Worker {
     accepting: RefCell<HashMap<Arc<str>, AbortHandle>>,
     resolving: Tasks<Arc<Cluster>>,
     detecting: Tasks<Duration>,
+    checking: Tasks<Arc<HealthCheck>>,
     last_number: Cell<u64>,
 }
 
@@ -149,6 +151,7 @@ impl Worker {
             accepting: RefCell::default(),
             resolving: Tasks::default(),
             detecting: Tasks::default(),
+            checking: Tasks::default(),
         }
     }
 
@@ -174,6 +177,7 @@ impl Worker {
         if self.setup.first {
             self.resolve_names();
             self.detect_outliers();
+            self.check_health();
         }
     }
 
@@ -282,6 +286,14 @@ impl Worker {
                 }
             },
         );
+    }
+
+    /// Keeps a task for each cluster whose endpoints are asked for their health.
+    fn check_health(self: &Rc<Worker>) {
+        let current = self.current();
+        let check = |u: &Arc<Upstream>| Some((u.config.name.clone(), u.config.health_check.clone()?));
+        let wanted = current.prepared.clusters().filter_map(check).collect();
+        self.checking.keep(wanted, |new, old| new == old, |name, _| health::watch(self.clone(), name.clone()));
     }
 
     async fn stop(&self, within: Duration) {

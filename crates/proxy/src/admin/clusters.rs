@@ -69,8 +69,9 @@ fn health_flags(endpoint: &EndpointState) -> String {
         Health::Degraded => Some("/degraded_eds_health"),
         Health::Unhealthy => Some("/failed_eds_health"),
     };
+    let failed = endpoint.failed_check.then_some("/failed_active_hc");
     let ejected = endpoint.ejected.then_some("/failed_outlier_check");
-    let flags: String = ejected.into_iter().chain(eds).collect();
+    let flags: String = failed.into_iter().chain(ejected).chain(eds).collect();
     if flags.is_empty() { "healthy".to_owned() } else { flags }
 }
 
@@ -119,7 +120,19 @@ fn status(cluster: &Cluster, endpoints: &[EndpointState]) -> Value {
 
 /// An endpoint as `envoy.admin.v3.HostStatus`.
 fn host(endpoint: &EndpointState) -> Value {
-    let EndpointState { address, hostname, weight, priority, locality, ejected, active, total, failed, .. } = endpoint;
+    let EndpointState {
+        address,
+        hostname,
+        weight,
+        priority,
+        locality,
+        failed_check,
+        ejected,
+        active,
+        total,
+        failed,
+        ..
+    } = endpoint;
     let metric = |kind: &str, name: &str, value: &u64| json!({"type": kind, "name": name, "value": value.to_string()});
     json!({
         "address": socket(*address),
@@ -131,7 +144,7 @@ fn host(endpoint: &EndpointState) -> Value {
             "zone": &*locality.zone,
             "sub_zone": &*locality.sub_zone,
         },
-        "health_status": {"eds_health_status": health(endpoint), "failed_outlier_check": ejected},
+        "health_status": {"eds_health_status": health(endpoint), "failed_active_health_check": failed_check, "failed_outlier_check": ejected},
         "stats": [
             metric("COUNTER", "cx_connect_fail", failed),
             metric("COUNTER", "cx_total", total),

@@ -16,7 +16,8 @@ use super::discovery::{self, Discovery};
 use super::endpoint::{Endpoint, LoadAssignment};
 use super::field::{Checked, Path, Rejected, fields};
 use super::filter_chain::socket_config;
-use super::http::HttpProtocolOptions;
+use super::health_check::{self, HealthCheck};
+use super::http::{HttpProtocolOptions, UpstreamProtocol};
 use super::listener::BUFFER_LIMIT;
 use super::load_balancer::{CommonBalancing, LoadBalancer};
 use super::metadata::Metadata;
@@ -54,6 +55,8 @@ pub struct Cluster {
     pub limits: Limits,
     /// When endpoints are taken out of rotation for their failures.
     pub outlier_detection: Option<OutlierDetection>,
+    /// How endpoints are asked whether they are well.
+    pub health_check: Option<Arc<HealthCheck>>,
     /// Sockets for the endpoints whose metadata match, the first match first.
     pub socket_matches: Box<[SocketMatch]>,
     /// The socket for all other endpoints.
@@ -155,14 +158,14 @@ impl TryFrom<v3::Cluster> for Cluster {
         let at = &Path::ROOT;
         let mut message = message;
         let discovery = discovery::take(at, &mut message)?;
-        // The statistics of budgets and sizes are of HTTP, and a removed endpoint has no health check to outlive it.
+        // The statistics of budgets and sizes are of HTTP, and a removed endpoint goes, whatever it answers.
         // Every cluster waits for its endpoints when it warms.
         fields!(at, message => v3::Cluster { transport_socket_matches, name, alt_stat_name, connect_timeout,
                 per_connection_buffer_limit_bytes, lb_policy, circuit_breakers, outlier_detection,
-                upstream_bind_config, common_lb_config, transport_socket, metadata, upstream_connection_options,
+                health_checks, upstream_bind_config, common_lb_config, transport_socket, metadata, upstream_connection_options,
                 close_connections_on_host_health_failure, lb_config, typed_extension_protocol_options }
             refuse { transport_socket_matcher, stats_matcher, eds_cluster_config,
-                per_connection_buffer_high_watermark_timeout, load_assignment, health_checks,
+                per_connection_buffer_high_watermark_timeout, load_assignment,
                 max_requests_per_connection, upstream_http_protocol_options, common_http_protocol_options,
                 http_protocol_options, http2_protocol_options, dns_refresh_rate,
                 dns_jitter, dns_failure_refresh_rate, respect_dns_ttl, dns_lookup_family, dns_resolvers,
@@ -178,6 +181,12 @@ impl TryFrom<v3::Cluster> for Cluster {
         if connect_timeout.is_zero() {
             return Err(connect.reject("must be more than zero"));
         }
+        let http = Arc::new(HttpProtocolOptions::from_messages(
+            &at.field("typed_extension_protocol_options"),
+            typed_extension_protocol_options,
+        )?);
+        let speaks_http2 = http.protocol == UpstreamProtocol::Http2;
+        let health_check = health_check::take(&at.field("health_checks"), health_checks, speaks_http2)?;
         let load_balancer = LoadBalancer::from_message(at, lb_policy, lb_config, &discovery)?;
         let matches_at = at.field("transport_socket_matches");
         let matches = transport_socket_matches.into_iter().enumerate();
@@ -192,6 +201,7 @@ impl TryFrom<v3::Cluster> for Cluster {
             outlier_detection: outlier_detection
                 .map(|o| outlier::from_message(&at.field("outlier_detection"), o))
                 .transpose()?,
+            health_check: health_check.map(Arc::new),
             socket_matches: matches.map(|(i, m)| socket_match(&matches_at.index(i), m)).collect::<Checked<_>>()?,
             socket: socket(&at.field("transport_socket"), transport_socket)?,
             source: upstream_bind_config
@@ -201,10 +211,7 @@ impl TryFrom<v3::Cluster> for Cluster {
             balancing: CommonBalancing::from_message(&at.field("common_lb_config"), common_lb_config)?,
             keepalive: keepalive(&at.field("upstream_connection_options"), upstream_connection_options)?,
             close_on_unhealthy: close_connections_on_host_health_failure,
-            http: Arc::new(HttpProtocolOptions::from_messages(
-                &at.field("typed_extension_protocol_options"),
-                typed_extension_protocol_options,
-            )?),
+            http,
             metadata: Metadata::from_message(metadata),
         })
     }

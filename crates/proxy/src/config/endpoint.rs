@@ -9,6 +9,7 @@ use std::sync::Arc;
 use envoy::envoy::config::core::v3::{self as core, HealthStatus};
 use envoy::envoy::config::endpoint::v3;
 use envoy::envoy::config::endpoint::v3::cluster_load_assignment::Policy;
+use envoy::envoy::config::endpoint::v3::endpoint::HealthCheckConfig;
 use envoy::envoy::config::endpoint::v3::lb_endpoint::HostIdentifier;
 
 use super::address;
@@ -66,6 +67,19 @@ pub struct Endpoint {
     pub health: Health,
     /// Facts that choose its transport socket and label metrics.
     pub metadata: Metadata,
+    /// How it is asked for its health, where its cluster asks.
+    pub check: EndpointCheck,
+}
+
+/// How an endpoint is asked for its health, where that is not as the cluster says.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct EndpointCheck {
+    /// At which port.
+    pub port: Option<u16>,
+    /// What it is called; empty if it is as the cluster says.
+    pub hostname: Box<str>,
+    /// Whether it is not asked, and taken to be well.
+    pub disabled: bool,
 }
 
 /// Where an endpoint is.
@@ -192,13 +206,24 @@ fn endpoint(at: &Path<'_>, message: v3::LbEndpoint) -> Checked<Endpoint> {
         None => return Err(at.field("endpoint").reject("is required")),
     };
     let at = at.field("endpoint");
-    // There are no active health checks that this could configure; the other name is for statistics alone.
-    fields!(at, message => v3::Endpoint { address, hostname } refuse { additional_addresses }
-        ignore { health_check_config, observability_name });
+    // The other name is for statistics alone.
+    fields!(at, message => v3::Endpoint { address, hostname, health_check_config } refuse { additional_addresses }
+        ignore { observability_name });
     let address = address::endpoint(&at.field("address"), address)?;
     let hostname = match &address {
         EndpointAddress::Name { host, .. } if hostname.is_empty() => host.clone(),
         _ => hostname.into(),
     };
-    Ok(Endpoint { address, hostname, weight, health, metadata: Metadata::from_message(metadata) })
+    let check = check(&at.field("health_check_config"), health_check_config.unwrap_or_default())?;
+    Ok(Endpoint { address, hostname, weight, health, metadata: Metadata::from_message(metadata), check })
+}
+
+fn check(at: &Path<'_>, message: HealthCheckConfig) -> Checked<EndpointCheck> {
+    fields!(at, message => HealthCheckConfig { port_value, hostname, disable_active_health_check } refuse { address });
+    let port = at.field("port_value").port(port_value)?;
+    Ok(EndpointCheck {
+        port: Some(port).filter(|port| *port != 0),
+        hostname: hostname.into(),
+        disabled: disable_active_health_check,
+    })
 }

@@ -33,6 +33,8 @@ pub struct OutlierDetection {
     pub max_ejection_percent: u32,
     /// Whether one endpoint may be out whatever the percentage says.
     pub always_eject_one: bool,
+    /// Whether an endpoint comes back when it says that it is well.
+    pub readmit_on_health: bool,
 }
 
 /// So many failures in a row.
@@ -76,7 +78,6 @@ pub struct FailurePercentage {
 
 /// The defaults are Envoy 1.40's.
 pub(super) fn from_message(at: &Path<'_>, message: v3::OutlierDetection) -> Checked<OutlierDetection> {
-    // Endpoints are not asked for their health here, so that none is let in again for it.
     fields!(at, message => v3::OutlierDetection { consecutive_5xx, interval, base_ejection_time, max_ejection_percent,
             enforcing_consecutive_5xx, enforcing_success_rate, success_rate_minimum_hosts,
             success_rate_request_volume, success_rate_stdev_factor, consecutive_gateway_failure,
@@ -84,8 +85,9 @@ pub(super) fn from_message(at: &Path<'_>, message: v3::OutlierDetection) -> Chec
             consecutive_local_origin_failure, enforcing_consecutive_local_origin_failure,
             enforcing_local_origin_success_rate, failure_percentage_threshold, enforcing_failure_percentage,
             enforcing_failure_percentage_local_origin, failure_percentage_minimum_hosts,
-            failure_percentage_request_volume, max_ejection_time, max_ejection_time_jitter, always_eject_one_host }
-        refuse { monitors, detect_degraded_hosts } ignore { successful_active_health_check_uneject_host });
+            failure_percentage_request_volume, max_ejection_time, max_ejection_time_jitter, always_eject_one_host,
+            successful_active_health_check_uneject_host }
+        refuse { monitors, detect_degraded_hosts });
     let percent = |name: &str, value: Option<u32>, default: u32| match value.unwrap_or(default) {
         percent if percent > 100 => Err(at.field(name).reject("must be at most 100")),
         percent => Ok(percent),
@@ -148,5 +150,6 @@ pub(super) fn from_message(at: &Path<'_>, message: v3::OutlierDetection) -> Chec
         jitter: span("max_ejection_time_jitter", max_ejection_time_jitter, 0)?,
         max_ejection_percent: percent("max_ejection_percent", max_ejection_percent, 10)?,
         always_eject_one: always_eject_one_host.unwrap_or(false),
+        readmit_on_health: successful_active_health_check_uneject_host.unwrap_or(true),
     })
 }

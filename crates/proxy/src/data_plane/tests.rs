@@ -8,6 +8,7 @@ mod copies;
 mod corpus;
 mod filters;
 mod floods;
+mod health;
 mod http;
 mod limits;
 mod mutual;

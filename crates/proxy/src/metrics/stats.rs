@@ -96,6 +96,14 @@ stats! {
         tx_bytes: Counter "upstream_cx_tx_bytes_total",
         /// Requests.
         rq_total: Counter "upstream_rq_total",
+        /// Questions for the health of endpoints.
+        health_check_attempt: Counter "health_check.attempt",
+        /// Those that were answered well.
+        health_check_success: Counter "health_check.success",
+        /// Those that were not.
+        health_check_failure: Counter "health_check.failure",
+        /// Those of them that were not answered at all.
+        health_check_network_failure: Counter "health_check.network_failure",
         /// Requests that are under way.
         rq_active: Gauge "upstream_rq_active",
         /// Requests that were answered.

@@ -1,7 +1,7 @@
 //! Connections to endpoints.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -73,6 +73,7 @@ impl Open {
         cluster.stats.cx_total.inc();
         cluster.stats.cx_active.inc();
         cluster.upstream.usage.connections.fetch_add(1, Ordering::Relaxed);
+        cluster.upstream.usage.used.store(true, Ordering::Relaxed);
         host.record.total.fetch_add(1, Ordering::Relaxed);
         host.record.active.fetch_add(1, Ordering::Relaxed);
         Open { cluster: cluster.clone(), host: host.clone(), carried: None }
@@ -108,7 +109,8 @@ impl Drop for Pending<'_> {
 }
 
 /// What went wrong with one attempt.
-enum Attempt {
+#[derive(Debug)]
+pub(crate) enum Attempt {
     TimedOut,
     Io(io::Error),
     Tls(TlsFailure),
@@ -193,25 +195,38 @@ async fn connect_to(cluster: &Rc<Establish>, host: &Arc<Host>, greeting: &Greeti
     let open = Open::new(cluster, host);
     let _pending = Pending::new(cluster);
     let upstream = &cluster.upstream;
-    let attempt = async {
-        let socket = socket(&upstream.config, host.address).map_err(Attempt::Io)?;
-        let socket = socket.connect(host.address).await.map_err(Attempt::Io)?;
-        let local = socket.local_addr().ok();
-        let mut connected = Connected {
-            stream: Stream::new(socket),
-            host: host.clone(),
-            local,
-            identity: None,
-            own_identity: None,
-            open,
-        };
-        if let Some(tls) = upstream.transport(host).tls() {
-            secure(&mut connected, tls, greeting).await.map_err(Attempt::Tls)?;
-            cluster.stats.ssl_handshake.inc();
-        }
-        Ok(connected)
-    };
-    tokio::time::timeout(upstream.config.connect_timeout, attempt).await.unwrap_or(Err(Attempt::TimedOut))
+    let dialled = dial(upstream, host, host.address, greeting);
+    let dialled = tokio::time::timeout(upstream.config.connect_timeout, dialled).await;
+    let Dialled { stream, local, identity, own_identity } = dialled.unwrap_or(Err(Attempt::TimedOut))?;
+    if stream.tls_version().is_some() {
+        cluster.stats.ssl_handshake.inc();
+    }
+    Ok(Connected { stream, host: host.clone(), local, identity, own_identity, open })
+}
+
+/// A connection to an endpoint that nobody has counted.
+pub(crate) struct Dialled {
+    pub(crate) stream: Stream,
+    local: Option<SocketAddr>,
+    identity: Option<Arc<str>>,
+    own_identity: Option<Arc<str>>,
+}
+
+/// Connects to an address of an endpoint, over the endpoint's transport.
+pub(crate) async fn dial(
+    upstream: &Upstream,
+    host: &Host,
+    address: SocketAddr,
+    greeting: &Greeting,
+) -> Result<Dialled, Attempt> {
+    let socket = socket(&upstream.config, address).map_err(Attempt::Io)?;
+    let socket = socket.connect(address).await.map_err(Attempt::Io)?;
+    let local = socket.local_addr().ok();
+    let mut dialled = Dialled { stream: Stream::new(socket), local, identity: None, own_identity: None };
+    if let Some(tls) = upstream.transport(host).tls() {
+        secure(&mut dialled, address.ip(), tls, greeting).await.map_err(Attempt::Tls)?;
+    }
+    Ok(dialled)
 }
 
 fn socket(cluster: &Cluster, address: SocketAddr) -> io::Result<TcpSocket> {
@@ -241,16 +256,16 @@ fn probes(keepalive: Keepalive) -> TcpKeepalive {
     set
 }
 
-async fn secure(connected: &mut Connected, tls: &ClientTls, greeting: &Greeting) -> Result<(), TlsFailure> {
-    let session = tls.session(connected.host.address.ip(), greeting)?;
-    let stream = &mut connected.stream;
+async fn secure(dialled: &mut Dialled, at: IpAddr, tls: &ClientTls, greeting: &Greeting) -> Result<(), TlsFailure> {
+    let session = tls.session(at, greeting)?;
+    let stream = &mut dialled.stream;
     stream.handshake(session).await.map_err(|e| TlsFailure::from(&e))?;
     let identities = tls.peer_identities(stream.peer_certificates(), stream.is_resumed())?;
     if let Some(name) = &greeting.verified {
         tls.check_name(stream.peer_certificates(), name)?;
     }
-    connected.identity = identities.first().cloned();
-    connected.own_identity = tls.identity().cloned();
+    dialled.identity = identities.first().cloned();
+    dialled.own_identity = tls.identity().cloned();
     Ok(())
 }
 

@@ -286,6 +286,7 @@ impl Detector<'_> {
             ejection.times += 1;
         }
         record.ejected.store(true, Ordering::Relaxed);
+        record.fell.notify_waiters();
     }
 
     /// Whether the endpoint is still one of the cluster's.

@@ -19,6 +19,7 @@ names! {
     X_ENVOY_ALT_STAT_NAME = "x-envoy-upstream-alt-stat-name";
     X_ENVOY_ATTEMPT_COUNT = "x-envoy-attempt-count";
     X_ENVOY_DECORATOR_OPERATION = "x-envoy-decorator-operation";
+    X_ENVOY_DEGRADED = "x-envoy-degraded";
     X_ENVOY_EXPECTED_TIMEOUT = "x-envoy-expected-rq-timeout-ms";
     X_ENVOY_EXTERNAL_ADDRESS = "x-envoy-external-address";
     X_ENVOY_FORCE_TRACE = "x-envoy-force-trace";
