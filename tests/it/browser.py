@@ -27,20 +27,21 @@ def sign_in(page, user):
     page.locator("#user").wait_for()
 
 
-def seen(page):
-    user = page.locator("#user")
-    served = page.locator(".served u")
+# In one go: each question by itself would be a conversation of three processes.
+SEEN = """() => {
+    const all = selector => [...document.querySelectorAll(selector)];
+    const texts = selector => all(selector).map(element => element.innerText);
     return {
-        "title": page.title(),
-        "user": user.inner_text() if user.count() else None,
-        "details": page.locator("#details dt").all_inner_texts(),
-        "reviews": page.locator("#reviews blockquote").count(),
-        "colors": sorted({stars.get_attribute("color") for stars in page.locator(".stars").all()}),
-        "stars": [stars.inner_text() for stars in page.locator(".stars").all()],
-        "errors": page.locator(".error, .error + p").all_inner_texts(),
-        "served_by": served.inner_text() if served.count() else None,
-    }
-
+        title: document.title,
+        user: texts("#user")[0] ?? null,
+        details: texts("#details dt"),
+        reviews: all("#reviews blockquote").length,
+        colors: [...new Set(all(".stars").map(stars => stars.getAttribute("color")))].sort(),
+        stars: texts(".stars"),
+        errors: texts(".error, .error + p"),
+        served_by: texts(".served u")[0] ?? null,
+    };
+}"""
 
 with sync_playwright() as playwright:
     # The sandbox of the browser needs namespaces of its own, which are not there for every user.
@@ -51,7 +52,7 @@ with sync_playwright() as playwright:
         sign_in(page, arguments.user)
     for _ in range(arguments.loads):
         page.reload()
-        json.dump(seen(page), sys.stdout, ensure_ascii=False)
+        json.dump(page.evaluate(SEEN), sys.stdout, ensure_ascii=False)
         print(flush=True)
     if arguments.picture:
         page.screenshot(path=arguments.picture)

@@ -66,3 +66,18 @@ macro_rules! scenarios {
     };
 }
 use scenarios;
+
+/// Somebody who may do little, where the tests can be somebody else.
+fn least_user() -> Option<Arc<Federation>> {
+    if Account::ordinary().is_some() { ordinary_user() } else { current_user() }
+}
+
+/// Makes each scenario one test: what is said to an API server alone is answered the same whoever runs it.
+macro_rules! of_the_api {
+    ($($name:ident),+ $(,)?) => {
+        mod of_the_api {
+            $(#[test] fn $name() { crate::play(crate::least_user, super::$name); })+
+        }
+    };
+}
+use of_the_api;

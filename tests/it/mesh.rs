@@ -30,6 +30,11 @@ fn envoy_ordinary_user() -> Option<Arc<Federation>> {
     with_envoy(&ENVOY_ORDINARY, Account::ordinary()?)
 }
 
+/// The same, run by somebody who may do little, where the tests can be somebody else.
+fn envoy_least_user() -> Option<Arc<Federation>> {
+    if Account::ordinary().is_some() { envoy_ordinary_user() } else { envoy_current_user() }
+}
+
 fn with_envoy(shared: &Shared, account: Account) -> Option<Arc<Federation>> {
     let envoy = testkit::envoy().filter(|_| testkit::namespaces())?;
     let up = || {
@@ -64,6 +69,24 @@ macro_rules! on_both_data_planes {
     };
 }
 use on_both_data_planes;
+
+/// Makes each scenario two tests, one for each data plane and one for each account. How connections reach a sidecar and
+/// leave it depends on both at once, and has [`on_both_data_planes`]; what is done with requests does not.
+macro_rules! alternately {
+    ($($name:ident),+ $(,)?) => {
+        mod native {
+            mod as_current_user {
+                $(#[test] fn $name() { crate::play(crate::current_user, super::super::$name); })+
+            }
+        }
+        mod envoy {
+            mod as_least_user {
+                $(#[test] fn $name() { crate::play(crate::mesh::envoy_least_user, super::super::$name); })+
+            }
+        }
+    };
+}
+use alternately;
 
 /// `tcp-echo` and the clients `sleep` and `other` with sidecars, and `legacy` without, each with an account of its name.
 fn mesh(s: &Session<'_>) {

@@ -100,6 +100,7 @@ impl Reader {
             Errand::Follow(file) => self.follow(file, &std::fs::read_to_string(file).unwrap(), &Edition::PLAIN),
             Errand::Run(script) => self.step(document, &by_itself(script, ""), false),
             Errand::Look(script, prints) => self.step(document, &by_itself(script, prints), true),
+            Errand::Check(check) => check(self),
         }
     }
 

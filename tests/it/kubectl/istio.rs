@@ -2,7 +2,7 @@
 
 use testkit::Session;
 
-crate::scenarios!(
+crate::of_the_api!(
     istios_kinds_have_their_names_and_columns,
     istios_kinds_are_explained,
     fields_that_istio_does_not_have_are_refused,

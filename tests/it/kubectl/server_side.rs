@@ -2,7 +2,7 @@
 
 use testkit::Session;
 
-crate::scenarios!(
+crate::of_the_api!(
     conflicts_are_named_and_can_be_forced,
     fields_that_a_manager_gives_up_are_removed,
     lists_with_keys_are_shared,

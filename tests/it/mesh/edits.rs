@@ -9,7 +9,7 @@ use kube::{Api, Client};
 use serde_json::{Value, json};
 use testkit::{Session, until};
 
-super::on_both_data_planes!(no_request_fails_while_a_few_things_are_changed);
+super::alternately!(no_request_fails_while_a_few_things_are_changed);
 
 mod for_a_minute {
     #[test]

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use testkit::{Done, Session, until};
 
-super::on_both_data_planes!(
+super::alternately!(
     servers_of_every_kind_answer,
     whoever_may_not_pass_is_told_so,
     certificates_change_while_they_are_in_use,

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use testkit::Session;
 
-super::on_both_data_planes!(
+super::alternately!(
     requests_are_routed_by_header_and_by_weight,
     faults_are_for_whom_they_are_meant,
     the_shop_is_opened_step_by_step,

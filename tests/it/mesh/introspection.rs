@@ -39,4 +39,4 @@ fn a_sidecar_is_asked_what_it_has_been_told(s: &Session<'_>) {
     assert!(legacy.code == 3 && legacy.stderr.contains("legacy"), "{}", legacy.transcript());
 }
 
-super::on_both_data_planes![a_sidecar_is_asked_what_it_has_been_told];
+super::alternately![a_sidecar_is_asked_what_it_has_been_told];

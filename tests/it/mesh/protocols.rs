@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use testkit::{Session, until};
 
-super::on_both_data_planes!(
+super::alternately!(
     requests_of_every_shape_arrive_as_they_were_sent,
     load_is_carried_without_a_failure,
     a_gigabyte_goes_either_way,

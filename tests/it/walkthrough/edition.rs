@@ -1,5 +1,6 @@
 //! What is done differently from what a document says, each with a reason to be found in the table that has it.
 
+use super::Reader;
 use super::transcript::Step;
 
 /// A document as it is followed here.
@@ -39,6 +40,8 @@ pub(crate) enum Errand {
     Look(&'static str, &'static str),
     /// By a document of ours.
     Follow(&'static str),
+    /// By more than a reader would do.
+    Check(fn(&mut Reader)),
 }
 
 impl Edition {

@@ -1,114 +1,116 @@
-//! Federated clusters under load: what our walkthroughs set up, and then more traffic than somebody can type.
+//! Federated clusters under load: what a walkthrough has set up so far, and then more traffic than somebody can type.
 
 use std::time::Duration;
 
-use testkit::{Account, Federation, until};
+use testkit::until;
 
-use super::ours::FEDERATION;
-use super::{Reader, prepare};
+use super::Reader;
 
-/// Clusters that have been federated by a document, and somebody in front of them.
-struct Federated {
-    reader: Reader,
-    // Taken down when nobody is in front of it any more.
-    federation: Federation,
-}
+const LIMIT: Duration = Duration::from_secs(60);
+/// Within which what was applied has to be in force.
+const AT_ONCE: Duration = Duration::from_secs(1);
+/// Five standard deviations of a thousand fair draws.
+const UNEVEN: usize = 80;
+/// In front of what `sleep` of c1 runs.
+const SLEEP: &str = "kubectl --context c1 exec deploy/sleep -c sleep --";
+const GATEWAYS: &str = "kubectl --context c2 -n istio-private-gateways";
 
-impl Federated {
-    /// Follows `docs/FILE` to the heading `end`.
-    fn by(file: &str, end: &str) -> Option<Federated> {
-        let federation = prepare(Some(Account::current()))?;
-        let mut reader = Reader::new(&federation, "bash");
-        let document = std::fs::read_to_string(format!("docs/{file}")).unwrap();
-        let (document, _) = document.split_once(end).expect("the document has the heading");
-        reader.follow(file, document, &FEDERATION);
-        Some(Federated { reader, federation })
-    }
-
+impl Reader {
     fn sh(&mut self, script: &str) -> String {
-        self.reader.terminal.enter(script).ok()
+        self.terminal.enter(script).ok()
     }
 
     fn prints(&mut self, script: &str, expected: &str) {
-        until(&format!("{expected:?} from {script:?}"), Duration::from_secs(60), || {
-            (self.reader.terminal.enter(script).stdout() == expected).then_some(())
+        until(&format!("{expected:?} from {script:?}"), LIMIT, || {
+            (self.terminal.enter(script).stdout() == expected).then_some(())
         });
     }
 
-    /// Has `sleep` of c1 send requests until [`Federated::answers`] is called; goes on when it has begun.
-    fn load(&mut self, curl: &str) {
+    /// Has `sleep` of c1 run `request` again and again until [`Reader::answers`] is called, with what it prints in
+    /// `FILE.txt`; goes on when it has begun.
+    fn load(&mut self, file: &str, request: &str) {
         self.sh(&format!(
-            "kubectl --context c1 exec deploy/sleep -c sleep -- sh -c \"rm -f /tmp/stop
-             until [ -e /tmp/stop ]; do curl -s -m 20 -o /dev/null -w '%{{http_code}}\\n' {curl}; done\" >load.txt 2>&1 &"
+            "{SLEEP} sh -c \"rm -f /tmp/stop; until [ -e /tmp/stop ]; do {request}; done\" >{file}.txt 2>&1 &"
         ));
-        let file = self.federation.kubeconfig().with_file_name("load.txt");
-        until("fifty answers", Duration::from_secs(60), || {
-            (std::fs::read_to_string(&file).ok()?.lines().count() > 50).then_some(())
+        until("ten answers", LIMIT, || {
+            self.sh(&format!("wc -l <{file}.txt")).trim().parse::<usize>().is_ok_and(|lines| lines > 10).then_some(())
         });
     }
 
-    /// Ends the load; each kind of answer that there was.
-    fn answers(&mut self) -> String {
-        self.sh("kubectl --context c1 exec deploy/sleep -c sleep -- touch /tmp/stop; wait; sort -u load.txt")
+    /// Ends all load; each kind of answer that there was.
+    fn answers(&mut self, file: &str) -> String {
+        self.sh(&format!("{SLEEP} touch /tmp/stop; wait; sort -u {file}.txt"))
+    }
+
+    /// Applies a file in c2, and sees when the answers that [`Reader::load`] dates begin to be `code`.
+    fn comes_at_once(&mut self, file: &str, log: &str, code: &str) {
+        let applied: u128 =
+            self.sh(&format!("kubectl --context c2 apply -f {file} >/dev/null && date +%s%N")).parse().unwrap();
+        let begun = until(&format!("{code} after {file}"), LIMIT, || {
+            let lines = self.sh(&format!("cat {log}.txt"));
+            let dated = lines.lines().rev().filter_map(|line| line.split_once(' '));
+            let latest = dated.take_while(|(answer, _)| *answer == code);
+            latest.last()?.1.parse::<u128>().ok()
+        });
+        let latency = Duration::from_nanos(u64::try_from(begun.saturating_sub(applied)).unwrap());
+        println!("{code} begins {latency:?} after {file}");
+        assert!(latency < AT_ONCE, "{code} begins {latency:?} after {file}");
     }
 }
 
-/// Five standard deviations of a thousand fair draws.
-const UNEVEN: usize = 80;
+/// What `curl` tells of an answer is its status. A request that met a gateway's end may be late: what is sent to a pod
+/// that was killed is lost without a word, and a connection to it is given up after ten seconds only.
+fn status(options: &str) -> String {
+    format!("curl -s -m 60 -o /dev/null -w '%{{http_code}}\\n' {options}")
+}
 
-#[test]
-fn a_thousand_requests_are_split_evenly_between_two_clusters() {
-    let Some(mut f) = Federated::by("federation-http.md", "## Services that one cluster has") else { return };
-    let ask = "kubectl --context c1 exec deploy/sleep -c sleep -- curl -s 'http://reviews:9080/reviews/0?[1-1000]'";
-    let count = |what: &str| format!("{ask} | sed 's/}}{{\"id\"/}}\\n{{\"id\"/g' | grep -c '{what}'");
-    let black: usize = f.sh(&count("black")).parse().unwrap();
+pub(super) fn requests_are_split_evenly(reader: &mut Reader) {
+    let ask = format!("{SLEEP} curl -s 'http://reviews:9080/reviews/0?[1-1000]'");
+    let count = format!("{ask} | sed 's/}}{{\"id\"/}}\\n{{\"id\"/g' | grep -c black");
+    let black: usize = reader.sh(&count).parse().unwrap();
     assert!(black.abs_diff(500) < UNEVEN, "{black} of 1000 requests went to c2");
 }
 
-#[test]
-fn a_thousand_connections_are_split_evenly_between_two_clusters() {
-    let Some(mut f) = Federated::by("federation-tcp.md", "## Who may connect, within c3") else { return };
-    let ask = "for i in $(seq 1000); do echo $i | nc -w 5 echo 9001; done";
-    let printed = f.sh(&format!("kubectl --context c1 exec deploy/sleep -c sleep -- sh -c '{ask}'"));
+pub(super) fn connections_are_split_evenly(reader: &mut Reader) {
+    let printed = reader.sh(&format!("{SLEEP} sh -c 'for i in $(seq 1000); do echo $i | nc -w 5 echo 9001; done'"));
     let of = |version: &str| printed.lines().filter(|line| line.starts_with(version)).count();
     let (one, two) = (of("one "), of("two "));
     assert!(one + two == 1000 && one.abs_diff(500) < UNEVEN, "{one} connections went to c2, {two} to c3");
 }
 
-#[test]
-fn an_exposure_that_comes_and_goes_disturbs_nothing_else() {
-    let Some(mut f) = Federated::by("federation-http.md", "## Who may call, within c2") else { return };
-    f.load("'http://reviews:9080/reviews/0?[1-100]'");
-    let ratings = "kubectl --context c1 exec deploy/sleep -c sleep -- \
-         curl -s -o /dev/null -w '%{http_code}' http://ratings:9080/ratings/0";
+pub(super) fn an_exposure_that_comes_and_goes_disturbs_nothing_else(reader: &mut Reader) {
+    reader.load("reviews", &status("'http://reviews:9080/reviews/0?[1-100]'"));
+    reader.load("ratings", &format!("{} | tr '\\n' ' '; date +%s%N", status("http://ratings:9080/ratings/0")));
     for _ in 0..5 {
-        f.sh("kubectl --context c2 apply -f samples/federation/http/c2-withdraw-ratings.yaml");
-        f.prints(ratings, "404");
-        f.sh("kubectl --context c2 apply -f samples/federation/http/c2-expose-ratings.yaml");
-        f.prints(ratings, "200");
+        reader.comes_at_once("samples/federation/http/c2-withdraw-ratings.yaml", "ratings", "404");
+        reader.comes_at_once("samples/federation/http/c2-expose-ratings.yaml", "ratings", "200");
     }
-    assert_eq!(f.answers(), "200");
+    assert_eq!(reader.answers("reviews"), "200");
 }
 
-#[test]
-fn no_request_fails_when_a_remote_gateway_is_killed_and_comes_back() {
-    let Some(mut f) = Federated::by("federation-http.md", "Half of all requests:") else { return };
-    let c2 = "kubectl --context c2 -n istio-private-gateways";
-    f.sh(&format!("{c2} scale deployment istio-private-ingressgateway --replicas=2"));
-    let ready = format!("{c2} get deployment istio-private-ingressgateway -o jsonpath='{{.status.readyReplicas}}'");
-    f.prints(&ready, "2");
+/// A gateway of two pods, and then one of a single pod: while there is none, callers are refused, try again, and wait
+/// a little longer each time.
+pub(super) fn no_request_fails_when_a_remote_gateway_is_killed(reader: &mut Reader) {
     let retries = r#"[{"op": "add", "path": "/spec/http/0/retries", "value":
-        {"attempts": 10, "perTryTimeout": "5s", "retryOn": "connect-failure,refused-stream,reset,503"}}]"#;
-    f.sh(&format!(
-        "kubectl --context c1 -n istio-private-gateways patch virtualservice bound-reviews --type json -p '{retries}'"
-    ));
-    f.load("-H end-user:jason 'http://reviews:9080/reviews/0?[1-100]'");
-    for _ in 0..3 {
-        let first = f.sh(&format!(
-            "{c2} get pod -l istio=private-ingressgateway --sort-by=.metadata.creationTimestamp -o name | sed -n 1p"
-        ));
-        f.sh(&format!("{c2} delete {first} --grace-period=0 --force"));
-        f.prints(&ready, "2");
+        {"attempts": 20, "perTryTimeout": "5s", "retryOn": "connect-failure,refused-stream,reset,503"}}]"#;
+    let binding = "kubectl --context c1 -n istio-private-gateways patch virtualservice bound-reviews --type json";
+    reader.sh(&format!("{binding} -p '{retries}'"));
+    let ready = format!(
+        "{GATEWAYS} get deployment istio-private-ingressgateway -o jsonpath='{{.status.readyReplicas}} {{.status.replicas}}'"
+    );
+    for replicas in [2, 1] {
+        let all = format!("{replicas} {replicas}");
+        reader.sh(&format!("{GATEWAYS} scale deployment istio-private-ingressgateway --replicas={replicas}"));
+        reader.prints(&ready, &all);
+        reader.load("reviews", &status("-H end-user:jason 'http://reviews:9080/reviews/0?[1-100]'"));
+        for _ in 0..3 {
+            let pods =
+                format!("{GATEWAYS} get pod -l istio=private-ingressgateway --sort-by=.metadata.creationTimestamp");
+            let first = reader.sh(&format!("{pods} -o name | sed -n 1p"));
+            reader.sh(&format!("{GATEWAYS} delete {first} --grace-period=0 --force"));
+            reader.prints(&ready, &all);
+        }
+        assert_eq!(reader.answers("reviews"), "200", "a gateway of {replicas}");
     }
-    assert_eq!(f.answers(), "200");
+    reader.sh("kubectl --context c1 apply -f samples/federation/http/c1-bind-reviews.yaml");
 }
