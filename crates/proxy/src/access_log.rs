@@ -35,6 +35,8 @@ pub struct Entry<'a> {
     pub sent: u64,
     /// What went wrong.
     pub flags: Flags,
+    /// Why the response, or the fate of a connection without any, is what it is.
+    pub details: Option<&'a str>,
     /// Why the proxy ended the connection, if it did.
     pub termination: Option<&'a dyn fmt::Display>,
     /// Why TLS to upstream failed, if it did.
@@ -84,8 +86,6 @@ pub struct HttpEntry<'a> {
     pub request: RequestHead<'a>,
     /// The status of the response; `None` if there was none.
     pub status: Option<u16>,
-    /// Why the response is what it is.
-    pub details: Option<&'a str>,
     /// The headers of the response.
     pub response: Headers<'a>,
     /// The trailers of the response.

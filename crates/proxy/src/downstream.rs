@@ -124,7 +124,7 @@ async fn arrive(
         None => {
             listener.stats.no_filter_chain_match.inc();
             record.flags.set(Flag::NoRouteFound);
-            record.termination = Some("filter_chain_not_found".into());
+            record.details = Some("filter_chain_not_found");
             None
         }
     }
@@ -228,6 +228,11 @@ async fn proxy(
     record: &mut Record,
 ) {
     let Terminal::Tcp(config) = &chain.config.terminal else { return stream.farewell() };
+    // Where a connection was to go is told of those, too, that do not get there.
+    let cluster = current.cluster(worker, config.cluster.pick(fastrand::u64(..)));
+    record.cluster = cluster.as_ref().map(|cluster| cluster.upstream.config.clone());
+    // A snapshot that has been replaced is not kept by connections.
+    drop(current);
     let identities = match Box::pin(terminate(listener, chain, stream, hello, record)).await {
         Ok(identities) => identities,
         Err(failure) => {
@@ -241,16 +246,12 @@ async fn proxy(
         Box::pin(refuse(chain, stream, denied, record)).await;
         return;
     }
-    let name = config.cluster.pick(fastrand::u64(..));
-    let Some(cluster) = current.cluster(worker, name) else {
+    let Some(cluster) = cluster else {
         chain.stats.cx_no_route.inc();
         record.flags.set(Flag::NoClusterFound);
         stream.farewell();
         return;
     };
-    // A snapshot that has been replaced is not kept by connections.
-    drop(current);
-    record.cluster = Some(cluster.upstream.config.clone());
     let attempts = config.max_connect_attempts.get();
     let hash = config.hash_source.then(|| xxh64(record.remote.ip().to_string().as_bytes(), 0));
     let context = LbContext { hash, captured, ..LbContext::default() };

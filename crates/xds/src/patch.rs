@@ -2,8 +2,9 @@
 //!
 //! A patch whose place is not there does nothing in Istio, and says nothing. One that authorizes would leave a door open
 //! that its author believes closed, so here it never does nothing: a filter of RBAC whose neighbour is missing is put
-//! first; one for a port that a gateway does not know is put at every port that its object does not guard otherwise; one of
-//! requests where only bytes are spoken, and one that cannot be read, refuses everything.
+//! first; one for a port that a gateway does not know is put at every port that its object does not guard otherwise; one for
+//! a workload's port that no Service declares gets chains of that port; one of requests where only bytes are spoken, and
+//! one that cannot be read, refuses everything.
 
 mod cluster;
 mod listener;
@@ -189,7 +190,11 @@ impl EnvoyFilters {
         for filter in self.named(names) {
             let patches: Vec<&Patch> = filter.patches.iter().filter(|patch| patch.is_for(direction)).collect();
             let mut target = Target { direction, doors, resources: &mut *resources };
-            let mut outcomes: Vec<_> = patches.iter().map(|patch| (*patch, one(patch, &mut target))).collect();
+            let mut outcomes = match direction {
+                Direction::Inbound => stray::open(&patches, &mut target),
+                Direction::Outbound | Direction::Gateway => Vec::new(),
+            };
+            outcomes.extend(patches.iter().map(|patch| (*patch, one(patch, &mut target))));
             if direction == Direction::Gateway {
                 outcomes.extend(stray::guard(&patches, &mut target));
             }

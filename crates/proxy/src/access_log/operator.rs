@@ -238,7 +238,6 @@ impl Operator {
             | Operator::Response(_)
             | Operator::Trailer(_)
             | Operator::Protocol
-            | Operator::ResponseCodeDetails
             | Operator::RouteName
             | Operator::AttemptCount
             | Operator::RequestDuration
@@ -250,6 +249,7 @@ impl Operator {
             | Operator::TraceId => entry.http.map_or(Ok(false), |http| self.write_http(http, out)),
             Operator::ResponseFlags => flags(entry, out, Flag::short),
             Operator::ResponseFlagsLong => flags(entry, out, Flag::long),
+            Operator::ResponseCodeDetails => text(out, entry.details),
             Operator::ConnectionTerminationDetails => shown(out, entry.termination),
             Operator::UpstreamTransportFailureReason => text(out, entry.upstream_failure),
             Operator::DownstreamTransportFailureReason => text(out, entry.downstream_failure),
@@ -280,7 +280,6 @@ impl Operator {
             Operator::Response(header) => header.write_response(http.response, out),
             Operator::Trailer(header) => header.write_response(http.trailers, out),
             Operator::Protocol => text(out, Some(protocol(http.protocol))),
-            Operator::ResponseCodeDetails => text(out, http.details),
             Operator::RouteName => text(out, http.route),
             Operator::AttemptCount => number(out, http.attempts.into()),
             Operator::RequestDuration => milliseconds(out, http.request_duration),

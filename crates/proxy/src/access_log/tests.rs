@@ -23,6 +23,7 @@ fn entry() -> Entry<'static> {
         received: 12,
         sent: 18,
         flags: Flags::default(),
+        details: None,
         termination: None,
         upstream_failure: None,
         downstream_failure: None,
@@ -155,7 +156,6 @@ fn request(format: &str) -> String {
             headers: Headers::All(&sent),
         },
         status: Some(503),
-        details: Some("via_upstream"),
         response: Headers::All(&response),
         trailers: Headers::default(),
         route: Some("default"),
@@ -168,7 +168,7 @@ fn request(format: &str) -> String {
         trace_id: None,
         metadata: &metadata,
     };
-    text(format, &Entry { http: Some(&http), ..entry() })
+    text(format, &Entry { http: Some(&http), details: Some("via_upstream"), ..entry() })
 }
 
 #[test]

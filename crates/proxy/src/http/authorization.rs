@@ -4,33 +4,35 @@ use std::borrow::Cow;
 
 use http::StatusCode;
 use http::request::Parts;
+use prost_types::value::Kind;
+use prost_types::{Struct, Value};
 
 use super::exchange::Exchange;
 use super::filter::BothRbacStats;
 use super::reply::Reply;
 use crate::config::http::HttpRbac;
-use crate::rbac::{Asking, Peer};
+use crate::rbac::{Asking, Peer, Verdict};
 
-/// Asks a filter whether a request may go on.
+/// Under which name, in Envoy, what rules say that are only counted is known to the filters that follow.
+const NAME: &str = "envoy.filters.http.rbac";
+
+/// Asks a filter whether a request may go on, and notes what its rules that are only counted say: by that, filters that
+/// follow know whether they are meant.
 pub(super) fn ask(
-    exchange: &Exchange,
+    exchange: &mut Exchange,
     parts: &Parts,
     rbac: &HttpRbac,
     (stats, shadow_stats): &BothRbacStats,
 ) -> Result<(), Reply> {
-    let connection = &exchange.connection;
-    let peer = Peer {
-        destination: connection.local,
-        source: connection.remote.ip(),
-        server_name: connection.server_name.as_deref().unwrap_or_default(),
-        tls: connection.is_secure(),
-        identities: &connection.identities,
-    };
-    let asking = Asking { peer, remote: exchange.remote.ip(), parts, metadata: &exchange.metadata };
-    if let Some(verdict) = rbac.shadow_verdict(&asking) {
-        if verdict.allowed { shadow_stats.shadow_allowed.inc() } else { shadow_stats.shadow_denied.inc() }
+    if let Some(verdict) = rbac.shadow_verdict(&asking(exchange, parts)) {
+        if verdict.allowed {
+            shadow_stats.shadow_allowed.inc()
+        } else {
+            shadow_stats.shadow_denied.inc()
+        }
+        exchange.metadata.add(NAME, noted(&rbac.shadow_stat_prefix, &verdict));
     }
-    match rbac.verdict(&asking) {
+    match rbac.verdict(&asking(exchange, parts)) {
         Some(verdict) if !verdict.allowed => {
             stats.denied.inc();
             let details = Cow::Owned(verdict.to_string());
@@ -42,4 +44,27 @@ pub(super) fn ask(
         }
         None => Ok(()),
     }
+}
+
+fn asking<'a>(exchange: &'a Exchange, parts: &'a Parts) -> Asking<'a> {
+    let connection = &exchange.connection;
+    let peer = Peer {
+        destination: connection.local,
+        source: connection.remote.ip(),
+        server_name: connection.server_name.as_deref().unwrap_or_default(),
+        tls: connection.is_secure(),
+        identities: &connection.identities,
+    };
+    Asking { peer, remote: exchange.remote.ip(), parts, metadata: &exchange.metadata }
+}
+
+/// A verdict in Envoy's words: which policy has matched, if one has, and what follows.
+fn noted(prefix: &str, verdict: &Verdict<'_>) -> Struct {
+    let fact = |name: &str, value: &str| {
+        let kind = Some(Kind::StringValue(value.to_owned()));
+        (format!("{prefix}{name}"), Value { kind })
+    };
+    let policy = verdict.policy.map(|policy| fact("shadow_effective_policy_id", policy));
+    let result = fact("shadow_engine_result", if verdict.allowed { "allowed" } else { "denied" });
+    Struct { fields: policy.into_iter().chain([result]).collect() }
 }

@@ -156,9 +156,11 @@ impl Chains<'_> {
                 vec![self.mutual(false, self.connections(place, &mtls, of_transport("tls")))]
             }
             (MutualTlsMode::Disable, Protocol::Http | Protocol::Http2) => vec![self.requests(place, plain, any())],
+            // What TLS is for is not asked: a server's own TLS may be offered as HTTP, and is not to be read as such.
             (MutualTlsMode::Disable, Protocol::Unknown) => vec![
-                self.requests(place, &plain_http, speaking(&super::SNIFFED, any())),
-                self.connections(place, plain, any()),
+                self.connections(place, &tls, of_transport("tls")),
+                self.requests(place, &plain_http, speaking(&super::SNIFFED, of_transport("raw_buffer"))),
+                self.connections(place, plain, of_transport("raw_buffer")),
             ],
             (MutualTlsMode::Disable, _) => vec![self.connections(place, plain, any())],
             // A server of HTTP answers TLS that is not the mesh's with an error of its own, as up to Istio 1.7. Neither

@@ -93,7 +93,7 @@ fn findings(patch: &Patch, place: &ListenerMatch, outcome: &Outcome) -> Vec<Find
     found
 }
 
-fn is_virtual(listener: &Listener) -> bool {
+pub(super) fn is_virtual(listener: &Listener) -> bool {
     listener.name == "virtualInbound"
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 
 use envoy::TypeUrl;
 use prost::Message;
@@ -13,11 +13,7 @@ use proxy::select::{Arrival, Connection, Outcome, Selection, select};
 use proxy::{Offered, Snapshot, Update};
 use xds::Resources;
 
-/// A chain and key, of which the proxy only wants that they are some.
-static CERTIFICATE: LazyLock<(String, String)> = LazyLock::new(|| {
-    let made = rcgen::generate_simple_self_signed(["workload".to_owned()]).unwrap();
-    (made.cert.pem(), made.signing_key.serialize_pem())
-});
+use crate::certificates::{SERVER, authority};
 
 /// The proxy's own form of the resources, none of which it refuses.
 pub(crate) fn snapshot(resources: &Resources) -> Snapshot {
@@ -49,12 +45,12 @@ pub(crate) fn secret(name: &str) -> envoy::envoy::extensions::transport_sockets:
     let source = |text: &str| {
         Some(DataSource { specifier: Some(Specifier::InlineString(text.to_owned())), ..DataSource::default() })
     };
-    let (chain, key) = &*CERTIFICATE;
-    let authority = name == "ROOTCA" || name.starts_with("file-root:") || name.ends_with("-cacert");
-    let content = if authority {
-        let trusted_ca = source(chain);
+    let is_authority = name == "ROOTCA" || name.starts_with("file-root:") || name.ends_with("-cacert");
+    let content = if is_authority {
+        let trusted_ca = source(authority());
         Type::ValidationContext(CertificateValidationContext { trusted_ca, ..CertificateValidationContext::default() })
     } else {
+        let (chain, key) = &*SERVER;
         let (certificate_chain, private_key) = (source(chain), source(key));
         Type::TlsCertificate(TlsCertificate { certificate_chain, private_key, ..TlsCertificate::default() })
     };

@@ -4,6 +4,7 @@
 mod authorization;
 mod behaviour;
 mod call;
+mod certificates;
 mod destination;
 mod envoy_filter;
 mod gateway;

@@ -122,7 +122,7 @@ fn what_nobody_takes_is_closed_and_logged_by_the_listener() {
     let logs = format!(
         "access_log: [{{name: file, filter: {{response_flag_filter: {{flags: [NR]}}}}, typed_config: {{\"@type\": \
          type.googleapis.com/envoy.extensions.access_loggers.file.v3.FileAccessLog, path: {log:?}, log_format: \
-         {{text_format_source: {{inline_string: \"%RESPONSE_FLAGS% %CONNECTION_TERMINATION_DETAILS%\\n\"}}}}}}}}]\n\
+         {{text_format_source: {{inline_string: \"%RESPONSE_FLAGS% %RESPONSE_CODE_DETAILS%\\n\"}}}}}}}}]\n\
          {INSPECTOR}"
     );
     let chain = format!("{{filter_chain_match: {{transport_protocol: tls}}, filters: [{tcp}]}}");

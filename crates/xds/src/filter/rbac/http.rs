@@ -70,6 +70,8 @@ impl Attribute {
             Attribute::Host => Rule::Header(header(":authority", text, true)),
             Attribute::Method => Rule::Header(header(":method", text, false)),
             Attribute::Path => path(text)?,
+            // Roles of old have headers among what may be done.
+            Attribute::Header(name) => Rule::Header(header(name, text, false)),
             _ => return Err(misplaced()),
         }))
     }

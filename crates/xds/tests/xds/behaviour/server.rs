@@ -3,17 +3,25 @@
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use api::NamespacedName;
 use proxy::inspect::{Inspection, client_hello};
 use xds::{Mesh, Resources};
 
-use crate::world::{documents, node, objects};
+use super::listeners::{Side, UNDECLARED, WORKLOAD};
+use crate::world::{documents, objects};
 
 const WORLD: &str = include_str!("world.yaml");
+/// What the log tells of a request that leaves, and of a connection or a request that arrives.
+const FORMATS: [&str; 2] = [
+    "%RESPONSE_FLAGS% %RESPONSE_CODE_DETAILS% %UPSTREAM_CLUSTER%",
+    "%RESPONSE_FLAGS% %RESPONSE_CODE_DETAILS% %CONNECTION_TERMINATION_DETAILS% %UPSTREAM_CLUSTER%",
+];
 /// The servers: the last number of the address, and the name.
-const SERVERS: [(u8, &str); 9] = [
+const SERVERS: [(u8, &str); 12] = [
     (1, "web-v1"),
     (2, "web-v2"),
     (3, "meshed"),
@@ -23,7 +31,12 @@ const SERVERS: [(u8, &str); 9] = [
     (7, "legacy"),
     (8, "entry-a"),
     (9, "entry-b"),
+    (WORKLOAD, "app"),
+    (UNDECLARED, "undeclared"),
+    (12, JUDGE),
 ];
+/// Who is asked whether a request may pass. It may if it says so itself.
+const JUDGE: &str = "judge";
 const PORTS: [u16; 2] = [8080, 8081];
 /// The headers of requests that are told, beside those whose name begins with `x-`.
 const TOLD: [&str; 3] = ["end-user", "cookie", "authorization"];
@@ -74,16 +87,30 @@ impl Servers {
         Servers { network, seen }
     }
 
-    /// What the pod `foo/sleep` is told in this world with more objects.
-    pub(super) fn resources(&self, more: &str) -> Resources {
-        let yaml = |text: &str| documents(&text.replace("NET", &self.network));
-        let mesh = Mesh::new(&objects(&[yaml(WORLD), yaml(more)].concat()));
-        xds::build(&mesh, &node("sleep"))
+    /// What the pod of a side is told in this world with more objects, if what comes is to be logged in a file.
+    pub(super) fn resources(&self, side: Side, more: &str, log: &Path) -> Resources {
+        let format = FORMATS[usize::from(side != Side::Client)];
+        let world = WORLD.replace("LOG", &log.display().to_string()).replace("FORMAT", format);
+        let yaml = |text: &str| documents(&text.replace("NET.", &format!("{}.", self.network)));
+        let mesh = Mesh::new(&objects(&[yaml(&world), yaml(more)].concat()));
+        let pod = NamespacedName::new("foo", side.pod());
+        xds::build(&mesh, &mesh.node(&pod).unwrap())
     }
 
-    /// A text without the addresses that are others each time.
+    /// The first numbers of their addresses.
+    pub(super) fn network(&self) -> &str {
+        &self.network
+    }
+
+    /// A text without the addresses and the hashes of certificates, which are others each time.
     pub(super) fn nameless(&self, text: &str) -> String {
-        text.replace(&self.network, "NET")
+        let text = text.replace(&self.network, "NET");
+        let Some((before, rest)) = text.split_once("Hash=") else { return text };
+        let rest = rest.trim_start_matches(|c: char| c.is_ascii_hexdigit());
+        match rest.split_once("Cert=\"").and_then(|(_, rest)| rest.split_once('"')) {
+            Some((_, rest)) => format!("{before}Hash=…;Cert=…{rest}"),
+            None => format!("{before}Hash=…{rest}"),
+        }
     }
 
     pub(super) fn forget(&self) {
@@ -137,7 +164,8 @@ fn converse(stream: TcpStream, name: &str, seen: &Mutex<Seen>) {
                 return;
             }
             path => {
-                let status = path.strip_prefix("/status/").unwrap_or("200");
+                let refused = name == JUDGE && !told.contains("x-judge=pass");
+                let status = if refused { "403" } else { path.strip_prefix("/status/").unwrap_or("200") };
                 let body = format!("{name} {told}");
                 let head = format!("HTTP/1.1 {status} OK\r\ncontent-length: {}\r\nx-by: {name}\r\n\r\n", body.len());
                 if writer.write_all((head + &body).as_bytes()).is_err() {
@@ -173,14 +201,18 @@ fn request(reader: &mut BufReader<TcpStream>) -> Option<(String, String)> {
     loop {
         let mut line = String::new();
         reader.read_line(&mut line).ok()?;
-        let Some((name, value)) = line.trim_end().split_once(": ") else { break };
+        let Some((name, value)) = line.trim_end().split_once(':') else { break };
+        let value = value.trim_start();
         let known = headers.entry(name.to_owned()).or_default();
         *known = if known.is_empty() { value.to_owned() } else { format!("{known},{value}") };
     }
     let host = headers.remove("host").unwrap_or_default();
     let is_told = |name: &str| TOLD.contains(&name) || name.starts_with("x-") && !UNTOLD.contains(&name);
-    let told: Vec<String> =
-        headers.iter().filter(|(name, _)| is_told(name)).map(|(name, value)| format!("{name}={value}")).collect();
+    let told: Vec<String> = headers
+        .iter()
+        .filter(|(name, value)| is_told(name) && !value.is_empty())
+        .map(|(name, value)| format!("{name}={value}"))
+        .collect();
     let told = if told.is_empty() { String::new() } else { format!(" ({})", told.join(" ")) };
     Some((path.to_owned(), format!("{method} {path} {host}{told}")))
 }
