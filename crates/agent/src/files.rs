@@ -12,16 +12,20 @@ use std::time::{Duration, SystemTime};
 use envoy::envoy::extensions::transport_sockets::tls::v3::Secret;
 use pki::Certificate;
 
-use crate::secret_table::{ROOTS, SecretTable, certificate, trust};
+use crate::secret_table::{ROOTS, SecretTable, certificate, revoking, trust};
 
 /// How often files are looked at.
 const LOOK: Duration = Duration::from_secs(1);
 
+/// Where systems keep the authorities that they trust.
+const SYSTEM: [&str; 3] =
+    ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem"];
+
 /// A secret that is made of files.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Source {
-    /// Roots.
-    Trust(PathBuf),
+    /// Roots, and what they have revoked.
+    Trust(PathBuf, Option<PathBuf>),
     /// A chain and its key.
     Certificate(PathBuf, PathBuf),
 }
@@ -54,22 +58,32 @@ pub(crate) async fn follow(table: &SecretTable, roots: &Path) -> Infallible {
 
 fn sources(names: &BTreeSet<String>, roots: &Path) -> Vec<(String, Source)> {
     let files = names.iter().filter_map(|name| Some((name.clone(), source(name)?)));
-    files.chain([(ROOTS.to_owned(), Source::Trust(roots.to_owned()))]).collect()
+    files.chain([(ROOTS.to_owned(), Source::Trust(roots.to_owned(), None))]).collect()
 }
 
-/// The files of a secret, by its name as Istio writes it: `file-root:CA` or `file-cert:CHAIN~KEY`.
+/// The files of a secret, by its name as Istio writes it, `file-root:CA` or `file-cert:CHAIN~KEY`, or as the control plane
+/// does where authorities have revoked certificates: `file-root:CA~CRL`.
 fn source(name: &str) -> Option<Source> {
-    if let Some(path) = name.strip_prefix("file-root:") {
-        return Some(Source::Trust(path.into()));
+    if let Some(paths) = name.strip_prefix("file-root:") {
+        let (roots, revoked) = paths.split_once('~').map_or((paths, None), |(roots, list)| (roots, Some(list)));
+        let roots = if roots == "system" { system_roots() } else { roots.into() };
+        return Some(Source::Trust(roots, revoked.map(PathBuf::from)));
     }
     let (chain, key) = name.strip_prefix("file-cert:")?.split_once('~')?;
     Some(Source::Certificate(chain.into(), key.into()))
 }
 
+fn system_roots() -> PathBuf {
+    let mut known = SYSTEM.iter().map(PathBuf::from);
+    known.find(|path| path.exists()).unwrap_or_else(|| SYSTEM[0].into())
+}
+
 impl Source {
     fn paths(&self) -> Vec<&Path> {
         match self {
-            Source::Trust(path) => vec![path],
+            Source::Trust(roots, revoked) => {
+                [Some(roots), revoked.as_ref()].into_iter().flatten().map(AsRef::as_ref).collect()
+            }
             Source::Certificate(chain, key) => vec![chain, key],
         }
     }
@@ -90,7 +104,8 @@ async fn read(name: &str, source: &Source) -> io::Result<Secret> {
         text.map_err(|e| io::Error::new(e.kind(), format!("{}: {e}", path.display())))
     };
     Ok(match source {
-        Source::Trust(path) => trust(name, text(path).await?),
+        Source::Trust(roots, None) => trust(name, text(roots).await?),
+        Source::Trust(roots, Some(list)) => revoking(trust(name, text(roots).await?), text(list).await?),
         Source::Certificate(chain, key) => {
             let pair = Certificate { chain_pem: text(chain).await?, key_pem: Some(text(key).await?) };
             certificate(name, &pair)
@@ -104,11 +119,37 @@ mod tests {
 
     #[test]
     fn the_name_of_a_secret_says_which_files_it_is() {
-        assert_eq!(source("file-root:/etc/ca.pem"), Some(Source::Trust("/etc/ca.pem".into())));
+        assert_eq!(source("file-root:/etc/ca.pem"), Some(Source::Trust("/etc/ca.pem".into(), None)));
+        let revoking = Source::Trust("/etc/ca.pem".into(), Some("/etc/crl.pem".into()));
+        assert_eq!(source("file-root:/etc/ca.pem~/etc/crl.pem"), Some(revoking));
         let pair = Source::Certificate("/a/tls.crt".into(), "/a/tls.key".into());
         assert_eq!(source("file-cert:/a/tls.crt~/a/tls.key"), Some(pair));
+        assert!(matches!(source("file-root:system"), Some(Source::Trust(path, None)) if path.is_absolute()));
         assert_eq!(source("file-cert:/a/tls.crt"), None);
         assert_eq!(source("default"), None);
+    }
+
+    #[tokio::test]
+    async fn what_is_revoked_is_followed_like_who_is_trusted() {
+        let dir = tempfile::tempdir().unwrap();
+        let [roots, ca, list] = ["root-cert.pem", "ca.pem", "crl.pem"].map(|name| dir.path().join(name));
+        std::fs::write(&roots, "roots").unwrap();
+        std::fs::write(&ca, "ca").unwrap();
+        let name = format!("file-root:{}~{}", ca.display(), list.display());
+        let table = SecretTable::default();
+        table.want([name.clone()]);
+        let followed = table.clone();
+        let follower = tokio::spawn(async move { follow(&followed, &roots).await });
+        let mut seen = table.subscribe();
+        seen.wait_for(|entries| entries.contains_key(ROOTS)).await.unwrap();
+        assert!(!seen.borrow().contains_key(&name), "nobody is trusted while nobody knows what is revoked");
+        for (version, text) in [(1, "one"), (2, "another")] {
+            std::fs::write(&list, text).unwrap();
+            let entries = seen.wait_for(|all| all.get(&name).is_some_and(|e| e.version == version)).await.unwrap();
+            let secret = revoking(trust(&name, "ca".to_owned()), text.to_owned());
+            assert_eq!(*entries[&name].secret, secret);
+        }
+        follower.abort();
     }
 
     #[tokio::test]

@@ -86,6 +86,14 @@ pub(crate) fn trust(name: &str, roots_pem: String) -> Secret {
     Secret { name: name.to_owned(), r#type: Some(Type::ValidationContext(value)) }
 }
 
+/// Trusted roots with a list of what they have revoked.
+pub(crate) fn revoking(mut roots: Secret, list_pem: String) -> Secret {
+    if let Some(Type::ValidationContext(context)) = &mut roots.r#type {
+        context.crl = Some(inline(list_pem));
+    }
+    roots
+}
+
 fn inline(text: String) -> DataSource {
     DataSource { specifier: Some(Specifier::InlineBytes(text.into_bytes())), ..DataSource::default() }
 }

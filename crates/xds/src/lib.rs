@@ -61,7 +61,8 @@ pub struct Resources {
     /// The endpoints of clusters that are discovered by EDS.
     pub endpoints: BTreeMap<String, ClusterLoadAssignment>,
     /// The names of the secrets that the rest refers to. What is in them is between the node and its authority:
-    /// `default` and `ROOTCA` are the workload's own, `file-cert:CERT~KEY` and `file-root:CA` are files of its pod.
+    /// `default` and `ROOTCA` are the workload's own, `file-cert:CERT~KEY` and `file-root:CA` are files of its
+    /// pod; in `file-root:CA~CRL` the second says what the authorities of the first have revoked.
     pub secrets: BTreeSet<String>,
     /// What has less effect than written, as far as this node shows it; [`Mesh::diagnostics`] has the rest.
     pub diagnostics: BTreeSet<Diagnostic>,

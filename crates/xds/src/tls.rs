@@ -107,7 +107,7 @@ pub(crate) fn terminate(
                     match_typed_subject_alt_names: names,
                     verify_certificate_spki: tls.verify_certificate_spki.clone(),
                     verify_certificate_hash: tls.verify_certificate_hash.clone(),
-                    crl: file(&tls.ca_crl),
+                    crl: file(&tls.ca_crl).filter(|_| !authority.starts_with("file-root:")),
                     ..CertificateValidationContext::default()
                 };
                 combined(context, secret(&authority, resources))
@@ -143,8 +143,16 @@ fn authority_of(tls: &ServerTls) -> String {
     match (tls.ca_cert_credential_name.as_str(), tls.ca_certificates.as_str(), tls.credential_name.as_str()) {
         ("", "", "") => tls.credential_names.first().map(|name| of_secret(name)).unwrap_or_default(),
         ("", "", name) | (name, _, _) if !name.is_empty() => of_secret(name),
-        (_, "/etc/certs/root-cert.pem", _) => AUTHORITY.to_owned(),
-        (_, file, _) => format!("file-root:{file}"),
+        (_, file, _) => in_file(file, &tls.ca_crl),
+    }
+}
+
+/// The secret of authorities in a file, less what another file says that they have revoked. The agent follows both.
+fn in_file(authorities: &str, revoked: &str) -> String {
+    match (authorities, revoked) {
+        ("/etc/certs/root-cert.pem", "") => AUTHORITY.to_owned(),
+        (authorities, "") => format!("file-root:{authorities}"),
+        (authorities, revoked) => format!("file-root:{authorities}~{revoked}"),
     }
 }
 
@@ -203,10 +211,9 @@ pub(crate) fn originate(tls: &ClientTls, resources: &mut Resources) -> Transport
         _ => Vec::new(),
     };
     let authority = match (tls.ca_certificates.as_str(), tls.credential_name.as_str()) {
-        ("", "") => "file-root:system".to_owned(),
-        ("/etc/certs/root-cert.pem", _) => AUTHORITY.to_owned(),
+        ("", "") => in_file("system", &tls.ca_crl),
         ("", name) => format!("kubernetes://{name}-cacert"),
-        (file, _) => format!("file-root:{file}"),
+        (file, _) => in_file(file, &tls.ca_crl),
     };
     let sans = || tls.subject_alt_names.iter().map(|name| of_any_type(name)).collect();
     let validation_context_type =

@@ -246,7 +246,13 @@ fn check_effective(name: &ObjectRef, field: &str, policy: &Effective, requests: 
             policy.outlier_detection.as_ref().is_some_and(|o| !o.outlier_detection_http_error_codes.is_empty()),
             "outlierDetection.outlierDetectionHttpErrorCodes",
         ),
-        (policy.tls.as_ref().is_some_and(|t| !t.ca_crl.is_empty()), "tls.caCrl"),
+        (
+            policy.tls.as_ref().is_some_and(|t| {
+                let from_files = t.credential_name.is_empty() || !t.ca_certificates.is_empty();
+                !t.ca_crl.is_empty() && (!from_files || t.insecure_skip_verify)
+            }),
+            "tls.caCrl",
+        ),
     ];
     for (_, what) in unsupported.into_iter().filter(|(present, _)| *present) {
         let message = "is not supported, and has no effect";

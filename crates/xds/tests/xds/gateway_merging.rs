@@ -206,6 +206,9 @@ fn tls_is_as_strict_as_the_server_says() {
     let own = combined.default_validation_context.unwrap();
     assert_eq!((own.match_typed_subject_alt_names.len(), own.crl.is_some()), (1, true));
     assert_eq!(own.verify_certificate_hash, ["ab"]);
+    let files = "tls: {mode: MUTUAL, serverCertificate: /a, privateKey: /b, caCertificates: /ca, caCrl: /crl}";
+    let (_, resources) = edge(&gateway("g", &server(443, "HTTPS", &format!("hosts: ['*'], {files}"))));
+    assert!(resources.secrets.contains("file-root:/ca~/crl"), "{:?}", resources.secrets);
     let own = "tls: {mode: MUTUAL, credentialName: cert, caCertCredentialName: ca}";
     let (_, resources) = edge(&gateway("g", &server(443, "HTTPS", &format!("hosts: ['*'], {own}"))));
     assert!(

@@ -3,7 +3,8 @@
 use std::time::{Duration, SystemTime};
 
 use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa, Issuer, KeyPair, SanType, string::Ia5String,
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, DistinguishedName, DnType, IsCa, Issuer,
+    KeyIdMethod, KeyPair, RevokedCertParams, SanType, string::Ia5String,
 };
 
 /// An authority.
@@ -58,6 +59,36 @@ impl Ca {
     /// A certificate whose identity is only its common name.
     pub(super) fn common_name(&self, id: &str) -> Leaf {
         self.issue(None, |params| params.distinguished_name.push(DnType::CommonName, id))
+    }
+
+    /// An identity in a certificate with this number.
+    pub(super) fn numbered(&self, id: &str, number: u64) -> Leaf {
+        self.issue(Some(id), |params| params.serial_number = Some(number.into()))
+    }
+
+    /// The secret that makes others trust this authority, but not the certificate with this number.
+    pub(super) fn trust_but_for(&self, number: u64) -> String {
+        let now = SystemTime::now();
+        let revoked = RevokedCertParams {
+            serial_number: number.into(),
+            revocation_time: now.into(),
+            reason_code: None,
+            invalidity_date: None,
+        };
+        let list = CertificateRevocationListParams {
+            this_update: (now - Duration::from_secs(60)).into(),
+            next_update: (now + Duration::from_secs(3600)).into(),
+            crl_number: 1_u64.into(),
+            issuing_distribution_point: None,
+            revoked_certs: vec![revoked],
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        let list = list.signed_by(&self.issuer).unwrap().pem().unwrap();
+        let trusted = &self.pem;
+        format!(
+            "name: ROOTCA\nvalidation_context: {{trusted_ca: {{inline_string: {trusted:?}}}, crl: {{inline_string: \
+             {list:?}}}}}\n"
+        )
     }
 
     /// The authority's own key, PEM.

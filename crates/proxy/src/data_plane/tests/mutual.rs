@@ -112,6 +112,30 @@ fn a_certificate_is_replaced_without_a_lost_connection() {
 }
 
 #[test]
+fn a_client_whose_certificate_is_revoked_is_refused() {
+    let ca = Ca::new("mesh");
+    let (mut server, at) = inbound(&ca, &ca.spiffe(SERVER), "", echo(""));
+    let (_client, address) = outbound(&ca, &ca.numbered(CLIENT, 7), SERVER, at);
+    server.secret(&ca.trust_but_for(8)).go();
+    assert_eq!(ask(address, "x"), "x");
+    server.secret(&ca.trust_but_for(7)).go();
+    testkit::until("a refusal", LIMIT, || (ask(address, "x") != "x").then_some(()));
+    server.logged("the_peer's_certificate_has_been_revoked");
+}
+
+#[test]
+fn a_server_whose_certificate_is_revoked_is_refused() {
+    let ca = Ca::new("mesh");
+    let (_server, at) = inbound(&ca, &ca.numbered(SERVER, 7), "", echo(""));
+    let (mut client, address) = outbound(&ca, &ca.spiffe(CLIENT), SERVER, at);
+    client.secret(&ca.trust_but_for(8)).go();
+    assert_eq!(ask(address, "x"), "x");
+    client.secret(&ca.trust_but_for(7)).go();
+    testkit::until("a refusal", LIMIT, || (ask(address, "x") != "x").then_some(()));
+    client.logged("the_peer's_certificate_has_been_revoked");
+}
+
+#[test]
 fn the_new_certificate_is_the_one_that_is_shown() {
     let ca = Ca::new("mesh");
     let (server, at) = inbound(&ca, &ca.spiffe(SERVER), "", echo(""));
