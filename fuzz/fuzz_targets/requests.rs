@@ -3,6 +3,7 @@
 #![no_main]
 
 use std::sync::LazyLock;
+use std::time::Duration;
 
 use envoy::TypeUrl;
 use envoy::envoy::config::cluster::v3::Cluster;
@@ -74,7 +75,7 @@ fn follow(listener: &str, connection: Connection<'_>, config: &HttpConnectionMan
     }
     let metadata = DynamicMetadata::default();
     let remote = connection.source.ip();
-    let fate = request(&SNAPSHOT, &Call { connection, parts: &ready, remote, metadata: &metadata }).fate;
+    let fate = request(&SNAPSHOT, &Call { connection, parts: &ready, remote, metadata: &metadata, time: Duration::ZERO }).fate;
     let plain = path.split('?').next().unwrap_or_default();
     if plain.starts_with("/admin") {
         assert!(matches!(&fate, Fate::Answered(reply) if reply.status == 403), "{listener}: {path} is let through");

@@ -85,6 +85,6 @@ fn ask(snapshot: &Snapshot, connection: Connection<'_>, config: &HttpConnectionM
         let Ok(parts) = prepared(parts, config) else { continue };
         let metadata = DynamicMetadata::default();
         let remote = connection.source.ip();
-        drop(request(snapshot, &Call { connection, parts: &parts, remote, metadata: &metadata }));
+        drop(request(snapshot, &Call { connection, parts: &parts, remote, metadata: &metadata, time: Duration::ZERO }));
     }
 }

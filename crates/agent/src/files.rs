@@ -78,6 +78,18 @@ fn system_roots() -> PathBuf {
     known.find(|path| path.exists()).unwrap_or_else(|| SYSTEM[0].into())
 }
 
+/// The secret of a name that stands for files, with what `text` has of them; `None` if it stands for none, or one is
+/// missing.
+pub fn secret_of_files(name: &str, text: impl Fn(&Path) -> Option<String>) -> Option<Secret> {
+    Some(match source(name)? {
+        Source::Trust(roots, None) => trust(name, text(&roots)?),
+        Source::Trust(roots, Some(list)) => revoking(trust(name, text(&roots)?), text(&list)?),
+        Source::Certificate(chain, key) => {
+            certificate(name, &Certificate { chain_pem: text(&chain)?, key_pem: Some(text(&key)?) })
+        }
+    })
+}
+
 impl Source {
     fn paths(&self) -> Vec<&Path> {
         match self {

@@ -32,6 +32,8 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
+pub use files::secret_of_files;
+
 use certification::{Certification, Identity};
 use control_plane::ControlPlane;
 use secret_table::SecretTable;

@@ -30,7 +30,7 @@ pub use gateway::{
     Cpu, Gateway, GatewayError, GatewayPort, GatewaySettings, SecretVolume, ServiceType, gateways_of_values,
 };
 pub use injection::{ManifestError, inject_manifest};
-pub use mesh::ControlPlane;
+pub use mesh::{ControlPlane, credentials};
 
 /// What the controllers of one cluster need to know.
 #[derive(Debug, Clone)]

@@ -24,18 +24,20 @@ mod stream;
 mod warnings;
 mod watches;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::TcpListener;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use apiserver::Admission;
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Pod, Secret};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::cache::Cache;
 use crate::engine::Engine;
+use crate::feed::Step;
 use access::Access;
 use builder::World;
 use ca::CertificateAuthority;
@@ -43,6 +45,17 @@ use credentials::Credentials;
 use declared::Declared;
 use metrics::Metrics;
 use proxies::Proxies;
+
+/// The resources of these names that Secrets of a namespace are, as its gateways get them.
+pub fn credentials(
+    secrets: Vec<Secret>,
+    namespace: &str,
+    names: &BTreeSet<String>,
+) -> BTreeMap<String, envoy::envoy::extensions::transport_sockets::tls::v3::Secret> {
+    let mut credentials = Credentials::default();
+    credentials.take(Step::Listed(secrets, 0));
+    credentials.of(namespace, names).collect()
+}
 
 /// The mesh's control plane of one cluster. Cheap to clone.
 #[derive(Clone, Default)]

@@ -12,7 +12,7 @@ mod tls;
 mod token;
 
 pub use authority::{Authority, Certificate, PeerEnd};
-pub use identity::client_identity;
+pub use identity::{client_identity, leads_to, uris};
 pub use mesh_authority::{CaCerts, MeshAuthority, WORKLOAD_LIFETIME};
 pub use pair::certified_key;
 pub use signing_request::{OwnRequest, SigningRequest};

@@ -9,11 +9,16 @@ use std::sync::Arc;
 
 use http::request::Parts;
 use ipnet::IpNet;
+use prost_types::value::Kind;
+use prost_types::{Struct, Value};
 
 use crate::DynamicMetadata;
 use crate::config::http::{HeaderMatch, HttpRbac};
 use crate::config::{MetadataMatch, RbacFilter, StringMatch, UriTemplate};
 use crate::routing;
+
+/// Under which name filters note what rules say that are only counted.
+const NOTED_AS: &str = "envoy.filters.http.rbac";
 
 /// What is done with a connection that a policy matches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -223,6 +228,17 @@ impl HttpRbac {
     /// What the rules say that are only counted.
     pub fn shadow_verdict(&self, asking: &Asking<'_>) -> Option<Verdict<'_>> {
         self.shadow.as_ref().map(|r| r.verdict_of(asking))
+    }
+
+    /// Notes what the rules say that are only counted, for filters that follow: it is by this that external
+    /// authorization knows which requests it is to be asked about. The names are Envoy's, whatever the filter is called.
+    pub fn note(&self, shadow: &Verdict<'_>, metadata: &mut DynamicMetadata) {
+        let text = |text: &str| Value { kind: Some(Kind::StringValue(text.to_owned())) };
+        let prefix = &self.shadow_stat_prefix;
+        let result = text(if shadow.allowed { "allowed" } else { "denied" });
+        let policy = shadow.policy.map(|policy| (format!("{prefix}shadow_effective_policy_id"), text(policy)));
+        let facts = policy.into_iter().chain([(format!("{prefix}shadow_engine_result"), result)]);
+        metadata.add(NOTED_AS, Struct { fields: facts.collect() });
     }
 }
 

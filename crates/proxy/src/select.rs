@@ -4,6 +4,7 @@
 //! allocate nothing; [`select`] takes them all in turn and keeps the reasons, for tests and for people who ask.
 
 mod explain;
+mod filters;
 mod hosts;
 mod outcome;
 mod request;
@@ -23,7 +24,9 @@ use crate::rbac::{Peer, Verdict};
 
 pub use hosts::{Candidates, HostSets};
 pub use outcome::{Outcome, Target, TlsRefusal};
-pub use request::{Call, DENIED, Fate, LocalReply, NO_ENDPOINT, RequestSelection, change, in_force, prepared, request};
+pub use request::{
+    Call, DENIED, Fate, LocalReply, NO_ENDPOINT, RequestSelection, arrived, change, in_force, prepared, request,
+};
 
 /// A connection, as far as its fate depends on it.
 #[derive(Debug, Clone, Copy)]

@@ -320,6 +320,9 @@ impl Called<'_> {
         if let Some(subset) = subset {
             facts.fields.insert("subset".to_owned(), wire::text(subset.name.as_str()));
         }
+        if let Some(rule) = self.rule {
+            facts.fields.insert("config".to_owned(), wire::made_of("destination-rule", &rule.object));
+        }
         facts
     }
 }

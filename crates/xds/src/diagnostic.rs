@@ -35,7 +35,8 @@ impl ObjectRef {
         ObjectRef { kind: kind.to_owned(), namespace: namespace.to_owned(), name: name.to_owned() }
     }
 
-    pub(crate) fn of<S: Spec>(object: &Object<S>) -> ObjectRef {
+    /// The name of an object.
+    pub fn of<S: Spec>(object: &Object<S>) -> ObjectRef {
         ObjectRef::new(S::KIND, &object.metadata.namespace, &object.metadata.name)
     }
 

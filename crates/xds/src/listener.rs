@@ -10,7 +10,7 @@ pub(crate) use inbound::build as inbound;
 pub(crate) use outbound::build as outbound;
 
 use api::istio::MeshConfig;
-use envoy::envoy::config::core::v3::TrafficDirection;
+use envoy::envoy::config::core::v3::{Metadata, TrafficDirection};
 use envoy::envoy::config::listener::v3::listener_filter::ConfigType;
 use envoy::envoy::config::listener::v3::{
     FilterChain, FilterChainMatch, Listener, ListenerFilter, ListenerFilterChainMatchPredicate,
@@ -20,7 +20,7 @@ use envoy::envoy::extensions::filters::listener::original_dst::v3::OriginalDst;
 use envoy::envoy::extensions::filters::listener::tls_inspector::v3::TlsInspector;
 
 use crate::filter::tcp_proxy::{Target, tcp_proxy};
-use crate::wire;
+use crate::{ObjectRef, wire};
 
 /// The protocols that are found out of plaintext.
 const SNIFFED: [&str; 3] = ["http/1.0", "http/1.1", "h2c"];
@@ -54,8 +54,13 @@ pub(crate) fn chain(mesh: &MeshConfig, name: &str, condition: FilterChainMatch, 
         name: name.to_owned(),
         filter_chain_match: (condition != FilterChainMatch::default()).then_some(condition),
         filters: vec![tcp_proxy(mesh, target)],
+        metadata: target.by.as_ref().map(written_by),
         ..FilterChain::default()
     }
+}
+
+fn written_by(object: &ObjectRef) -> Metadata {
+    wire::metadata("istio", wire::fields([("config", wire::made_of("virtual-service", object))]))
 }
 
 /// A condition on plaintext in one of these protocols.

@@ -250,6 +250,11 @@ impl Mesh {
         policies.map(|policy| (policy.object.clone(), policy.action)).collect()
     }
 
+    /// The RequestAuthentications, and Policies with origins, that hold for a node's workload.
+    pub fn request_authentications(&self, node: &Node) -> Vec<ObjectRef> {
+        self.authentications.of(&node.namespace, &node.labels).map(|found| found.object.clone()).collect()
+    }
+
     /// What a node's workload accepts at a port, and the PeerAuthentication that says so, if one does.
     pub fn accepted(&self, node: &Node, port: u16) -> (MutualTlsMode, Option<ObjectRef>) {
         let mode = self.peers.of(&node.namespace, &node.labels).at(port);

@@ -255,11 +255,10 @@ fn of_condition(route: &Route, condition: &HttpMatch, requests: RouteMatch) -> R
     Route { name, r#match: Some(requests), ..route.clone() }
 }
 
-/// The object that a route is from, as Istio says it.
+/// The object that a route is from, as Istio says it, and its place there.
 fn written_by(http: &Http) -> Metadata {
-    let (namespace, name) = (&http.object.namespace, &http.object.name);
-    let path = format!("/apis/networking.istio.io/v1/namespaces/{namespace}/virtual-service/{name}");
-    wire::metadata("istio", wire::fields([("config", wire::text(path))]))
+    let made_of = wire::made_of("virtual-service", &http.object);
+    wire::metadata("istio", wire::fields([("config", made_of), ("rule", wire::text(http.field.as_str()))]))
 }
 
 fn is_large(response: &DirectResponseAction) -> bool {

@@ -16,6 +16,8 @@ use ipnet::IpNet;
 use prost::Message;
 use prost_types::{Any, Struct, Value, value};
 
+use crate::ObjectRef;
+
 /// The cluster of a proxy's bootstrap that is the pod's own agent.
 const AGENT: &str = "sds-grpc";
 
@@ -110,4 +112,10 @@ pub(crate) fn fields<const N: usize>(fields: [(&str, Value); N]) -> Struct {
 
 pub(crate) fn metadata(filter: &str, fields: Struct) -> Metadata {
     Metadata { filter_metadata: [(filter.to_owned(), fields)].into(), ..Metadata::default() }
+}
+
+/// The object that something is made of, as Istio says it. `kind` is in lower case, with hyphens.
+pub(crate) fn made_of(kind: &str, object: &ObjectRef) -> Value {
+    let ObjectRef { namespace, name, .. } = object;
+    text(format!("/apis/networking.istio.io/v1/namespaces/{namespace}/{kind}/{name}"))
 }

@@ -12,7 +12,7 @@
 //! There are no rules for IPv6, because a pod has no IPv6 address but `::1`, and what stays on lo is not led away.
 
 use std::io;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddrV4};
 
 use ipnet::Ipv4Net;
 use nix::libc;
@@ -76,6 +76,28 @@ impl Capture {
         self.add_outbound(&mut batch);
         let socket = Socket::open().map_err(explain)?;
         nft::commit(&socket, batch).map_err(|e| explain(e.source))
+    }
+
+    /// Whether the connections of the pod's applications to an address elsewhere are led to the sidecar.
+    pub fn takes_outbound(&self, to: SocketAddrV4) -> bool {
+        let (address, port) = (to.ip(), to.port());
+        if self.excluded_outbound_ports.contains(&port) || self.excluded_outbound.iter().any(|r| r.contains(address)) {
+            return false;
+        }
+        self.outbound_ports.contains(&port)
+            || match &self.outbound {
+                Selection::All => true,
+                Selection::Only(ranges) => ranges.iter().any(|range| range.contains(address)),
+            }
+    }
+
+    /// Whether connections from elsewhere to a port of the pod are led to the sidecar.
+    pub fn takes_inbound(&self, port: u16) -> bool {
+        port != self.tunnel_port
+            && match &self.inbound {
+                Selection::All => !self.excluded_inbound_ports.contains(&port),
+                Selection::Only(ports) => ports.contains(&port),
+            }
     }
 
     fn add_inbound(&self, batch: &mut Batch) {

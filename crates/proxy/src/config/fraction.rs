@@ -22,6 +22,11 @@ impl Fraction {
         random % u64::from(self.denominator) < u64::from(self.numerator)
     }
 
+    /// The share in percent; more than everything is everything.
+    pub fn percent(self) -> f64 {
+        100.0 * f64::from(self.numerator.min(self.denominator)) / f64::from(self.denominator)
+    }
+
     /// This share, but no more than so many of as many.
     #[must_use]
     pub fn at_most(self, numerator: u32) -> Fraction {
@@ -56,5 +61,6 @@ mod tests {
         let fraction = Fraction::from_message(&Path::ROOT, message).unwrap();
         assert_eq!((0..20_000).filter(|n| fraction.includes(*n)).count(), 50);
         assert!((0..200).all(|n| Fraction::ALL.includes(n)));
+        assert_eq!((fraction.percent(), Fraction::ALL.percent()), (0.25, 100.0));
     }
 }

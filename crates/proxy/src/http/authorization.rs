@@ -4,17 +4,12 @@ use std::borrow::Cow;
 
 use http::StatusCode;
 use http::request::Parts;
-use prost_types::value::Kind;
-use prost_types::{Struct, Value};
 
 use super::exchange::Exchange;
 use super::filter::BothRbacStats;
 use super::reply::Reply;
 use crate::config::http::HttpRbac;
-use crate::rbac::{Asking, Peer, Verdict};
-
-/// Under which name, in Envoy, what rules say that are only counted is known to the filters that follow.
-const NAME: &str = "envoy.filters.http.rbac";
+use crate::rbac::{Asking, Peer};
 
 /// Asks a filter whether a request may go on, and notes what its rules that are only counted say: by that, filters that
 /// follow know whether they are meant.
@@ -30,7 +25,7 @@ pub(super) fn ask(
         } else {
             shadow_stats.shadow_denied.inc()
         }
-        exchange.metadata.add(NAME, noted(&rbac.shadow_stat_prefix, &verdict));
+        rbac.note(&verdict, &mut exchange.metadata);
     }
     match rbac.verdict(&asking(exchange, parts)) {
         Some(verdict) if !verdict.allowed => {
@@ -56,15 +51,4 @@ fn asking<'a>(exchange: &'a Exchange, parts: &'a Parts) -> Asking<'a> {
         identities: &connection.identities,
     };
     Asking { peer, remote: exchange.remote.ip(), parts, metadata: &exchange.metadata }
-}
-
-/// A verdict in Envoy's words: which policy has matched, if one has, and what follows.
-fn noted(prefix: &str, verdict: &Verdict<'_>) -> Struct {
-    let fact = |name: &str, value: &str| {
-        let kind = Some(Kind::StringValue(value.to_owned()));
-        (format!("{prefix}{name}"), Value { kind })
-    };
-    let policy = verdict.policy.map(|policy| fact("shadow_effective_policy_id", policy));
-    let result = fact("shadow_engine_result", if verdict.allowed { "allowed" } else { "denied" });
-    Struct { fields: policy.into_iter().chain([result]).collect() }
 }

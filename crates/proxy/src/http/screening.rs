@@ -13,7 +13,7 @@ use super::filter::ext_authz::{self, Asked, Circumstances};
 use super::filter::{LocalFilter, OnResponse, fault, jwt_authn};
 use super::reply::Reply;
 use super::request;
-use crate::config::http::{AuthzOverride, BodyLimit, ExtAuthz, Fault, JwtAuthn, JwtOverride, NamedFilter, Override};
+use crate::config::http::{AuthzOverride, BodyLimit, ExtAuthz, Fault, JwtAuthn, JwtOverride, Override};
 use crate::metrics::{ExtAuthzStats, JwtAuthnStats};
 use crate::worker::Current;
 
@@ -24,7 +24,7 @@ pub(super) async fn screen(exchange: &mut Exchange, parts: &mut Parts, current: 
     for (named, filter) in manager.config.filters.iter().zip(&manager.filters) {
         let found = exchange.found.clone();
         let change = found.as_ref().and_then(|found| found.override_of(&named.name));
-        if is_disabled(named, change) {
+        if named.is_off(change) {
             continue;
         }
         match (filter, change) {
@@ -82,14 +82,6 @@ pub(super) async fn screen(exchange: &mut Exchange, parts: &mut Parts, current: 
         }
     }
     Ok(())
-}
-
-fn is_disabled(named: &NamedFilter, change: Option<&Override>) -> bool {
-    match change {
-        Some(Override::Disabled) => true,
-        Some(_) => false,
-        None => named.disabled,
-    }
 }
 
 /// Returns whether the route is to be chosen again.

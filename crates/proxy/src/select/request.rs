@@ -1,24 +1,24 @@
 //! What becomes of a request of HTTP, and why.
-//!
-//! Of the filters, authorization has a say here: its verdict follows from the configuration and the request alone.
 
 use std::borrow::Cow;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
-use http::StatusCode;
 use http::request::Parts;
+use http::{HeaderMap, StatusCode, header};
 
+use super::filters::{Asked, ask};
 use super::{Connection, Outcome, Selection, Target, in_cluster, select};
 use crate::access_log::Flag;
+use crate::config::Cluster;
 use crate::config::http::{
-    Action, ClusterSource, Destination, HostRewrite, HttpConnectionManager, HttpFilter, HttpRbac, Override, Route,
-    RouteAction, RouteTable, VirtualHost,
+    Action, ClusterSource, Destination, Fault, HostRewrite, HttpConnectionManager, HttpRbac, NamedFilter, Override,
+    Protocols, Route, RouteAction, RouteTable, VirtualHost,
 };
-use crate::config::{Cluster, FilterChain};
-use crate::http::head;
-use crate::rbac::{Asking, Peer, Verdict};
-use crate::routing::{self, Request, TlsFacts};
+use crate::http::{Reply, head};
+use crate::rbac::Verdict;
+use crate::routing::{self, Changes, Request, TlsFacts};
 use crate::{DynamicMetadata, Snapshot};
 
 /// The body of the answer to a request that was not authorized.
@@ -37,6 +37,8 @@ pub struct Call<'a> {
     pub remote: IpAddr,
     /// What filters noted of it.
     pub metadata: &'a DynamicMetadata,
+    /// When it comes, counted from the epoch; tokens are good for a time.
+    pub time: Duration,
 }
 
 /// What becomes of a request.
@@ -50,7 +52,15 @@ pub struct RequestSelection<'s> {
     pub route: Option<&'s Arc<Route>>,
     /// What each RBAC filter that enforces something says, up to the first denial.
     pub verdicts: Vec<Verdict<'s>>,
-    /// What comes of it.
+    /// The rules that refuse it, if some do.
+    pub refused_by: Option<&'s Arc<HttpRbac>>,
+    /// The filters that decide with what nobody knows here: the answer of a server, or keys that it has.
+    pub undecided: Vec<&'s NamedFilter>,
+    /// The faults that are injected into a part of the requests like this one.
+    pub faults: Vec<&'s Arc<Fault>>,
+    /// The application protocols that its connection to upstream offers, if they are not those of the cluster.
+    pub offer: Option<&'s Protocols>,
+    /// What comes of it, if those that are undecided let it pass and no fault that others are spared meets it.
     pub fate: Fate<'s>,
 }
 
@@ -71,6 +81,8 @@ pub enum Fate<'s> {
         path: String,
         /// The authority that upstream gets; `None` if the endpoint's name is to be it.
         authority: Option<String>,
+        /// The other headers that upstream gets. Those whose text is made for each request anew are not among them.
+        headers: HeaderMap,
     },
 }
 
@@ -90,12 +102,23 @@ pub struct LocalReply {
 }
 
 impl LocalReply {
-    fn new(status: StatusCode, body: &'static str, flag: Option<Flag>, details: &'static str) -> LocalReply {
+    pub(super) fn new(status: StatusCode, body: &'static str, flag: Option<Flag>, details: &'static str) -> LocalReply {
         LocalReply { status, body: Cow::Borrowed(body.as_bytes()), location: None, flag, details: details.into() }
     }
 
     fn to(status: StatusCode, location: String) -> LocalReply {
         LocalReply { location: Some(location), ..LocalReply::new(status, "", None, "direct_response") }
+    }
+
+    pub(super) fn of(reply: Reply) -> LocalReply {
+        let location = reply.headers.iter().find(|(name, _)| *name == header::LOCATION);
+        LocalReply {
+            location: location.and_then(|(_, location)| location.to_str().ok()).map(str::to_owned),
+            status: reply.status,
+            body: Cow::Owned(reply.body.to_vec()),
+            flag: reply.flags.iter().next(),
+            details: reply.details,
+        }
     }
 }
 
@@ -105,71 +128,96 @@ impl LocalReply {
 /// The answer to a request that goes no further for its head.
 pub fn prepared(parts: Parts, config: &HttpConnectionManager) -> Result<Parts, LocalReply> {
     let mut parts = parts;
-    match head::check(&mut parts, config) {
-        Ok(()) => Ok(parts),
-        Err(reply) => Err(LocalReply {
-            location: reply.headers.iter().find_map(|(_, location)| location.to_str().ok().map(str::to_owned)),
-            status: reply.status,
-            body: Cow::Owned(reply.body.to_vec()),
-            flag: reply.flags.iter().next(),
-            details: reply.details,
-        }),
-    }
+    head::check(&mut parts, config).map(|()| parts).map_err(LocalReply::of)
+}
+
+/// The same for a request that has arrived from `source`, over TLS or not: its headers say who it comes from, as far as
+/// they are believed, and so does the address that is returned.
+///
+/// # Errors
+/// The answer to a request that goes no further for its head.
+pub fn arrived(
+    parts: Parts,
+    config: &HttpConnectionManager,
+    source: SocketAddr,
+    secure: bool,
+) -> Result<(Parts, IpAddr), LocalReply> {
+    let mut parts = prepared(parts, config)?;
+    let origin = head::address::origin(&mut parts.headers, source, None, secure, &config.remote_address);
+    Ok((parts, origin.remote.ip()))
 }
 
 /// Follows a request to its end.
 pub fn request<'s>(snapshot: &'s Snapshot, call: &Call<'_>) -> RequestSelection<'s> {
     let connection = select(snapshot, &call.connection);
-    let (outcome, chain) = (connection.outcome.clone(), connection.chain);
-    let mut selection =
-        RequestSelection { connection, host: None, route: None, verdicts: Vec::new(), fate: Fate::NotReached };
-    if let (Outcome::Http(connections), Some(chain)) = (outcome, chain) {
-        selection.fate = in_connection(snapshot, connections, chain, call, &mut selection);
+    let outcome = connection.outcome.clone();
+    let secure = connection.chain.is_some_and(|chain| chain.tls.is_some());
+    let mut selection = RequestSelection {
+        connection,
+        host: None,
+        route: None,
+        verdicts: Vec::new(),
+        refused_by: None,
+        undecided: Vec::new(),
+        faults: Vec::new(),
+        offer: None,
+        fate: Fate::NotReached,
+    };
+    if let Outcome::Http(connections) = outcome {
+        selection.fate = in_connection(snapshot, connections, secure, call, &mut selection);
     }
     selection
+}
+
+/// Where a request is routed.
+#[derive(Clone, Copy)]
+pub(super) struct Found<'s> {
+    pub(super) table: Option<&'s Arc<RouteTable>>,
+    pub(super) host: Option<&'s Arc<VirtualHost>>,
+    pub(super) route: Option<&'s Arc<Route>>,
+    destination: Option<&'s Destination>,
+    to_tls: bool,
+}
+
+impl<'s> Found<'s> {
+    pub(super) fn of(table: Option<&'s Arc<RouteTable>>, request: &Request<'_>) -> Found<'s> {
+        let host = table.and_then(|table| table.host(routing::authority(request.parts)));
+        let to_tls = host.is_some_and(|host| host.demands_tls(request.parts));
+        let route = host.filter(|_| !to_tls).and_then(|host| host.route(request));
+        let destination = route.and_then(|route| weighted(route, request.random));
+        Found { table, host, route, destination, to_tls }
+    }
+
+    /// What is changed in the filter of this name.
+    pub(super) fn change(&self, filter: &str) -> Option<&'s Override> {
+        change(filter, self.destination, self.route, self.host, self.table)
+    }
 }
 
 fn in_connection<'s>(
     snapshot: &'s Snapshot,
     connections: &'s HttpConnectionManager,
-    chain: &FilterChain,
+    secure: bool,
     call: &Call<'_>,
     selection: &mut RequestSelection<'s>,
 ) -> Fate<'s> {
-    let Connection { destination, source, hello, identities, random, .. } = call.connection;
-    let tls = chain.tls.is_some();
-    let shown = tls && !identities.is_empty();
-    let facts = tls.then_some(TlsFacts { presented: shown, validated: shown });
+    let shown = secure && !call.connection.identities.is_empty();
+    let tls = secure.then_some(TlsFacts { presented: shown, validated: shown });
+    let mut parts = call.parts.clone();
     let table = snapshot.routes_of(connections);
-    let host = table.and_then(|table| table.host(routing::authority(call.parts)));
-    let to_tls = host.is_some_and(|host| host.demands_tls(call.parts));
-    let route = host.filter(|_| !to_tls).and_then(|h| h.route(&Request { parts: call.parts, tls: facts, random }));
-    (selection.host, selection.route) = (host, route);
-    let destination_of_route = route.and_then(|route| weighted(route, random));
-    let peer = Peer {
-        destination,
-        source: source.ip(),
-        server_name: hello.and_then(|h| h.server_name.as_deref()).unwrap_or_default(),
-        tls,
-        identities: if tls { identities } else { &[] },
-    };
-    let asking = Asking { peer, remote: call.remote, parts: call.parts, metadata: call.metadata };
-    for filter in &connections.filters {
-        let HttpFilter::Rbac(own) = &filter.filter else { continue };
-        let change = change(&filter.name, destination_of_route, route, host, table);
-        let Some(rbac) = in_force(own, filter.disabled, change) else { continue };
-        let Some(verdict) = rbac.verdict(&asking) else { continue };
-        selection.verdicts.push(verdict);
-        if !verdict.allowed {
-            let reply = LocalReply::new(StatusCode::FORBIDDEN, DENIED, None, "");
-            return Fate::Answered(LocalReply { details: verdict.to_string().into(), ..reply });
-        }
+    let found = Found::of(table, &Request { parts: &parts, tls, random: call.connection.random });
+    (selection.host, selection.route) = (found.host, found.route);
+    let mut asked = Asked { call, tls, found, metadata: call.metadata.clone() };
+    if let Some(reply) = ask(&connections.filters, &mut asked, &mut parts, selection) {
+        return Fate::Answered(reply);
     }
-    if to_tls {
-        return Fate::Answered(LocalReply::to(StatusCode::MOVED_PERMANENTLY, routing::tls_location(call.parts)));
+    let found = asked.found;
+    (selection.host, selection.route) = (found.host, found.route);
+    if found.to_tls {
+        return Fate::Answered(LocalReply::to(StatusCode::MOVED_PERMANENTLY, routing::tls_location(&parts)));
     }
-    match route {
-        Some(route) => in_route(snapshot, route, destination_of_route, call),
+    match found.route {
+        Some(route) => in_route(snapshot, route, &found, call, parts),
         None => Fate::Answered(LocalReply::new(StatusCode::NOT_FOUND, "", Some(Flag::NoRouteFound), "route_not_found")),
     }
 }
@@ -177,31 +225,31 @@ fn in_connection<'s>(
 fn in_route<'s>(
     snapshot: &'s Snapshot,
     route: &'s Route,
-    destination: Option<&'s Destination>,
+    found: &Found<'s>,
     call: &Call<'_>,
+    parts: Parts,
 ) -> Fate<'s> {
-    let parts = call.parts;
     match &route.action {
         Action::Redirect(redirect) => {
-            let location = routing::location(parts, &route.matches.path, redirect);
+            let location = routing::location(&parts, &route.matches.path, redirect);
             Fate::Answered(LocalReply::to(redirect.status, location))
         }
         Action::Respond(response) => Fate::Answered(LocalReply {
             body: Cow::Owned(response.body.to_vec()),
             ..LocalReply::new(response.status, "", None, "direct_response")
         }),
-        Action::Forward(action) => forwarded(snapshot, route, action, destination, call),
+        Action::Forward(action) => forwarded(snapshot, (route, action), found, call, parts),
     }
 }
 
 fn forwarded<'s>(
     snapshot: &'s Snapshot,
-    route: &'s Route,
-    action: &'s RouteAction,
-    destination: Option<&'s Destination>,
+    (route, action): (&'s Route, &'s RouteAction),
+    found: &Found<'s>,
     call: &Call<'_>,
+    parts: Parts,
 ) -> Fate<'s> {
-    let parts = call.parts;
+    let destination = found.destination;
     let name = match (&action.cluster, destination) {
         (_, Some(destination)) => Some(&*destination.cluster),
         (ClusterSource::Single(name), None) => Some(&**name),
@@ -219,14 +267,19 @@ fn forwarded<'s>(
             "no_healthy_upstream",
         ));
     };
-    let path = routing::rewritten_path(parts, route, action);
-    let authority = routing::rewritten_authority(parts, action, destination).map(Cow::into_owned);
+    let path = routing::rewritten_path(&parts, route, action);
+    let authority = routing::rewritten_authority(&parts, action, destination).map(Cow::into_owned);
     let of_endpoint = matches!(action.host, HostRewrite::Endpoint);
+    let mut headers = parts.headers.clone();
+    if let (Some(table), Some(host)) = (found.table, found.host) {
+        Changes::new(table, host, route, destination).request(&mut headers, |_| String::new());
+    }
     Fate::Forwarded {
         cluster,
         targets,
-        path: path.unwrap_or_else(|| routing::full_path(parts).to_owned()),
-        authority: authority.or_else(|| (!of_endpoint).then(|| routing::authority(parts).to_owned())),
+        path: path.unwrap_or_else(|| routing::full_path(&parts).to_owned()),
+        authority: authority.or_else(|| (!of_endpoint).then(|| routing::authority(&parts).to_owned())),
+        headers,
     }
 }
 

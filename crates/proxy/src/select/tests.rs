@@ -1,3 +1,4 @@
+mod filters;
 mod requests;
 
 use std::net::SocketAddr;

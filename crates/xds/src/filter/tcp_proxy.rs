@@ -6,7 +6,7 @@ use envoy::envoy::extensions::filters::network::tcp_proxy::v3::TcpProxy;
 use envoy::envoy::extensions::filters::network::tcp_proxy::v3::tcp_proxy::weighted_cluster::ClusterWeight;
 use envoy::envoy::extensions::filters::network::tcp_proxy::v3::tcp_proxy::{ClusterSpecifier, WeightedCluster};
 
-use crate::{access_log, wire};
+use crate::{ObjectRef, access_log, wire};
 
 /// Where a connection goes: clusters with their weights, of which none is zero.
 #[derive(Clone)]
@@ -15,12 +15,14 @@ pub(crate) struct Target {
     pub(crate) clusters: Vec<(String, u32)>,
     /// How long connections may be silent, and live.
     pub(crate) pool: Option<TcpPool>,
+    /// The VirtualService that leads them there, if one does.
+    pub(crate) by: Option<ObjectRef>,
 }
 
 impl Target {
     pub(crate) fn cluster(name: impl Into<String>) -> Target {
         let name = name.into();
-        Target { stat_prefix: name.clone(), clusters: vec![(name, 1)], pool: None }
+        Target { stat_prefix: name.clone(), clusters: vec![(name, 1)], pool: None, by: None }
     }
 }
 

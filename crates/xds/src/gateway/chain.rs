@@ -1,8 +1,12 @@
 //! The listener at an address and port of a gateway, with its chains.
 
+use std::collections::BTreeSet;
+
 use api::istio::ServerTls;
 use envoy::envoy::config::core::v3::{TrafficDirection, TransportSocket};
 use envoy::envoy::config::listener::v3::{FilterChain, FilterChainMatch};
+use prost_types::value::Kind;
+use prost_types::{ListValue, Struct, Value};
 
 use super::server::{Bind, Opened, Speaks};
 use super::{Gate, connections, named};
@@ -10,7 +14,7 @@ use crate::filter::http_connections;
 use crate::filter::tcp_proxy::Target;
 use crate::listener::branch::{Branch, by_server_name};
 use crate::listener::claims::Claims;
-use crate::{Code, Resources, listener, tls};
+use crate::{Code, Resources, listener, tls, wire};
 
 /// Adds the listener, unless there is nothing that it could do.
 pub(super) fn listen(gate: &Gate<'_>, bind: &Bind<'_>, resources: &mut Resources) {
@@ -105,12 +109,17 @@ impl Chains<'_> {
         let topology = self.gate.class.router.as_ref().map(|router| router.topology.clone()).unwrap_or_default();
         let stat_prefix = format!("outbound_{}", self.bind.listener());
         let filters = self.gate.policies.http(None, resources);
+        let gateways: BTreeSet<String> = match opened.speaks {
+            Speaks::Http => self.bind.servers.iter().map(|server| server.gateway.to_string()).collect(),
+            _ => [opened.gateway.to_string()].into(),
+        };
         let config = &self.gate.mesh.config;
         self.made.push(FilterChain {
             name: table.clone(),
             filter_chain_match: (condition != FilterChainMatch::default()).then_some(condition),
             filters: vec![http_connections::at_gateway(config, &stat_prefix, &table, &topology, filters)],
             transport_socket: socket,
+            metadata: Some(wire::metadata("istio", opened_by(gateways))),
             ..FilterChain::default()
         });
     }
@@ -141,8 +150,17 @@ impl Chains<'_> {
 
     fn stream(&self, opened: &Opened<'_>, condition: FilterChainMatch, target: &Target) -> FilterChain {
         let name = format!("{}.{}.{}", opened.server.port.name, opened.gateway.name, opened.gateway.namespace);
-        listener::chain(&self.gate.mesh.config, &name, condition, target)
+        let mut chain = listener::chain(&self.gate.mesh.config, &name, condition, target);
+        let facts = chain.metadata.get_or_insert_default().filter_metadata.entry("istio".to_owned()).or_default();
+        facts.fields.extend(opened_by([opened.gateway.to_string()].into()).fields);
+        chain
     }
+}
+
+/// The Gateways that open a chain, each as `NAMESPACE/NAME`.
+fn opened_by(gateways: BTreeSet<String>) -> Struct {
+    let values = gateways.into_iter().map(wire::text).collect();
+    wire::fields([("gateways", Value { kind: Some(Kind::ListValue(ListValue { values })) })])
 }
 
 fn names(opened: &Opened<'_>) -> Vec<String> {

@@ -54,6 +54,7 @@ impl Written<'_> {
             pool = to.policy(&name).connection_pool.and_then(|p| p.tcp);
             clusters.push((name.to_string(), destination.weight.max(1)));
         }
+        let by = Some(self.object.clone());
         match clusters.as_slice() {
             [] => {
                 let message = "has no effect: the route needs a destination with a weight";
@@ -61,8 +62,8 @@ impl Written<'_> {
                 resources.diagnostics.insert(found);
                 None
             }
-            [(name, _)] => Some(Target { stat_prefix: name.clone(), clusters, pool }),
-            _ => Some(Target { stat_prefix: several.to_owned(), clusters, pool: None }),
+            [(name, _)] => Some(Target { stat_prefix: name.clone(), clusters, pool, by }),
+            _ => Some(Target { stat_prefix: several.to_owned(), clusters, pool: None, by }),
         }
     }
 }

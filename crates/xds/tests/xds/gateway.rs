@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use proxy::inspect::Hello;
 use proxy::select::{Arrival, Call, Connection, Fate, request};
@@ -48,7 +49,8 @@ pub(crate) fn arrive(snapshot: &Snapshot, port: u16, client: Client, request_for
     let scheme = if name.is_empty() { "http" } else { "https" };
     let head = http::Request::builder().method(method).uri(target).header("x-forwarded-proto", scheme);
     let parts = head.body(()).unwrap().into_parts().0;
-    let call = Call { connection, parts: &parts, remote: from, metadata: &DynamicMetadata::default() };
+    let call =
+        Call { connection, parts: &parts, remote: from, metadata: &DynamicMetadata::default(), time: Duration::ZERO };
     let selection = request(snapshot, &call);
     match &selection.fate {
         Fate::NotReached => outcome(&selection.connection),
@@ -57,7 +59,7 @@ pub(crate) fn arrive(snapshot: &Snapshot, port: u16, client: Client, request_for
             let location = reply.location.as_deref().map(|to| format!(" {to}")).unwrap_or_default();
             format!("{} {}{location}", reply.status.as_u16(), reply.details)
         }
-        Fate::Forwarded { cluster, targets, path, authority } => {
+        Fate::Forwarded { cluster, targets, path, authority, .. } => {
             format!("{} {:?} {}{path}", cluster.name, targets[0].address, authority.as_deref().unwrap_or("-"))
         }
     }

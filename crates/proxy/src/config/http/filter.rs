@@ -35,6 +35,17 @@ pub struct NamedFilter {
     pub disabled: bool,
 }
 
+impl NamedFilter {
+    /// Whether the filter does nothing for requests whose route changes it so.
+    pub fn is_off(&self, change: Option<&Override>) -> bool {
+        match change {
+            Some(Override::Disabled) => true,
+            Some(_) => false,
+            None => self.disabled,
+        }
+    }
+}
+
 /// What an HTTP filter does. The router is not among them: it is always the last.
 #[derive(Debug, Clone)]
 pub enum HttpFilter {

@@ -60,7 +60,7 @@ fn fate(selection: &RequestSelection<'_>) -> String {
             let location = reply.location.as_deref().unwrap_or_default();
             format!("{} {flag} {} {body}{location}", reply.status.as_u16(), reply.details)
         }
-        Fate::Forwarded { cluster, targets, path, authority } => {
+        Fate::Forwarded { cluster, targets, path, authority, .. } => {
             format!("{} {} {}{path}", cluster.name, targets[0].address, authority.as_deref().unwrap_or("?"))
         }
     }
@@ -80,8 +80,10 @@ fn of(snapshot: &Snapshot, random: u64, target: &str, user: &str) -> String {
     let builder = http::Request::builder().uri(target).header("end-user", user);
     let parts = builder.body(()).unwrap().into_parts().0;
     let remote: IpAddr = "10.0.0.7".parse().unwrap();
-    let selection =
-        request(snapshot, &Call { connection, parts: &parts, remote, metadata: &DynamicMetadata::default() });
+    let selection = request(
+        snapshot,
+        &Call { connection, parts: &parts, remote, metadata: &DynamicMetadata::default(), time: Duration::ZERO },
+    );
     assert!(matches!(selection.connection.outcome, Outcome::Http(_)));
     fate(&selection)
 }
