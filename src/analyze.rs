@@ -109,7 +109,7 @@ pub(crate) fn analyze(args: AnalyzeArgs) -> anyhow::Result<ExitCode> {
 /// The objects of the cluster, and the namespace of its context.
 fn live(args: &AnalyzeArgs) -> anyhow::Result<(Vec<Value>, String)> {
     let home = args.home.resolve()?;
-    objects::of_cluster(&home, args.context.as_deref(), objects::FOR_ANALYSIS)
+    objects::of_cluster(&home, args.context.as_deref())
 }
 
 /// What is wrong with the objects in files, and with those of the cluster that they leave in place.

@@ -71,11 +71,14 @@ enum Command {
     /// Print the federation's kubeconfig, which has a context for each cluster
     #[command(after_help = "Examples:\n  isthmus kubeconfig > ~/.kube/isthmus\n  isthmus kubeconfig -o json")]
     Kubeconfig(kubeconfig::KubeconfigArgs),
-    /// Say what becomes of a connection from a pod, and which object decides it
-    #[command(after_help = "Examples:\n  isthmus explain deploy/sleep --to tcp-echo --port 9000 -n foo\n  \
+    /// Say what becomes of a request or a connection from a pod, through gateways and clusters, and who decides it
+    #[command(
+        after_help = "Examples:\n  isthmus explain c1/default/productpage GET http://reviews:9080/reviews/0 -H 'end-user: jason'\n  \
+        isthmus explain deploy/sleep --to tcp-echo --port 9000 -n foo\n  \
         isthmus explain sleep-7c9f8-x2x1p.foo --to 10.33.0.7 --port 9002 -c c1 -o json\n\n\
-        Exit code: 0 if the connection is let through, 1 if not, 2 if there is no such pod or host")]
-    Explain(explain::ExplainArgs),
+        Exit code: 0 if it reaches a workload, 1 if not, 2 if there is no such pod or host"
+    )]
+    Explain(Box<explain::ExplainArgs>),
     /// Say what is wrong with the objects of a cluster, of files, or of both
     #[command(after_help = "Examples:\n  isthmus analyze                              the current namespace\n  \
         isthmus analyze -A -o json\n  isthmus analyze change.yaml                  as if it had been applied\n  \
@@ -140,7 +143,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Run(args) => run::run(args),
         Command::Shell(args) => run::shell(args),
         Command::Kubeconfig(args) => kubeconfig::print(args),
-        Command::Explain(args) => explain::explain(args),
+        Command::Explain(args) => explain::explain(*args),
         Command::Analyze(args) => analyze::analyze(args),
         Command::ProxyConfig(args) => proxy_config::proxy_config(*args),
         Command::Image(args) => image::image(args),

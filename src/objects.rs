@@ -11,13 +11,17 @@ use crate::federation::Home;
 /// A kind: its group, its version, its name and its plural.
 type Kind = (&'static str, &'static str, &'static str, &'static str);
 
-/// What of a cluster decides about connections. Kinds that the cluster does not serve have no objects.
-const DECISIVE: &[Kind] = &[
+/// What of a cluster decides about connections and requests, and what that refers to. Kinds that the cluster does not serve
+/// have no objects.
+const KINDS: &[Kind] = &[
+    ("", "v1", "Namespace", "namespaces"),
     ("", "v1", "Node", "nodes"),
     ("", "v1", "Pod", "pods"),
+    ("", "v1", "Secret", "secrets"),
     ("", "v1", "Service", "services"),
     ("discovery.k8s.io", "v1", "EndpointSlice", "endpointslices"),
     ("networking.istio.io", "v1", "DestinationRule", "destinationrules"),
+    ("networking.istio.io", "v1", "Gateway", "gateways"),
     ("networking.istio.io", "v1", "ServiceEntry", "serviceentries"),
     ("networking.istio.io", "v1", "Sidecar", "sidecars"),
     ("networking.istio.io", "v1", "VirtualService", "virtualservices"),
@@ -35,36 +39,48 @@ const DECISIVE: &[Kind] = &[
     ("authentication.istio.io", "v1alpha1", "Policy", "policies"),
 ];
 
-/// What decides about nothing, and is named by what does.
-const NAMED: &[Kind] = &[
-    ("", "v1", "Namespace", "namespaces"),
-    ("", "v1", "Secret", "secrets"),
-    ("networking.istio.io", "v1", "Gateway", "gateways"),
-];
-
-/// Which objects somebody wants.
-pub(crate) type Selection = &'static [&'static [Kind]];
-
-/// What decides about connections.
-pub(crate) const FOR_CONNECTIONS: Selection = &[DECISIVE];
-/// The same, and what it refers to.
-pub(crate) const FOR_ANALYSIS: Selection = &[DECISIVE, NAMED];
+/// Where a cluster tells its pods whom to trust.
+const ROOTS: (&str, &str) = ("istio-system", "istio-ca-root-cert");
 
 /// Where the mesh's configuration is.
 const MESH_CONFIG: (&str, &str) = ("istio-system", "istio");
 
 /// The objects of the cluster of a context, and the context's namespace.
-pub(crate) fn of_cluster(
-    home: &Home,
-    context: Option<&str>,
-    selection: Selection,
-) -> anyhow::Result<(Vec<Value>, String)> {
+pub(crate) fn of_cluster(home: &Home, context: Option<&str>) -> anyhow::Result<(Vec<Value>, String)> {
     home.expect()?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(async {
+    runtime()?.block_on(async {
         let (client, namespace) = connect(home, context).await?;
-        Ok((read(&client, selection).await.context("the objects cannot be read")?, namespace))
+        Ok((read(&client).await.context("the objects cannot be read")?, namespace))
     })
+}
+
+/// What the clusters of a federation have.
+pub(crate) struct Everything {
+    /// The namespace of the context that is asked about.
+    pub(crate) namespace: String,
+    /// The objects of each cluster, or why they cannot be read; that of the context is the first.
+    pub(crate) clusters: Vec<(String, anyhow::Result<Vec<Value>>)>,
+}
+
+/// The objects of all clusters of a federation. One that cannot be read is told of, unless it is `context`'s own.
+pub(crate) fn of_all_clusters(home: &Home, context: Option<&str>) -> anyhow::Result<Everything> {
+    let federation = home.expect()?;
+    let current = Kubeconfig::read_from(home.kubeconfig())?.current_context;
+    let own = context.map(str::to_owned).or(current).context("the kubeconfig has no current context")?;
+    runtime()?.block_on(async {
+        let (client, namespace) = connect(home, Some(&own)).await?;
+        let objects = read(&client).await.with_context(|| format!("the objects of {own} cannot be read"))?;
+        let mut clusters = vec![(own.clone(), Ok(objects))];
+        for name in federation.clusters.keys().filter(|name| **name != own) {
+            let objects = async { read(&connect(home, Some(name)).await?.0).await };
+            clusters.push((name.clone(), objects.await));
+        }
+        Ok(Everything { namespace, clusters })
+    })
+}
+
+fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()
 }
 
 /// A client of the cluster of a context, and the context's namespace.
@@ -76,9 +92,9 @@ pub(crate) async fn connect(home: &Home, context: Option<&str>) -> anyhow::Resul
     Ok((kube::Client::try_from(config)?, namespace))
 }
 
-async fn read(client: &kube::Client, selection: Selection) -> anyhow::Result<Vec<Value>> {
+async fn read(client: &kube::Client) -> anyhow::Result<Vec<Value>> {
     let mut objects = Vec::new();
-    for (group, version, kind, plural) in selection.iter().copied().flatten() {
+    for (group, version, kind, plural) in KINDS {
         let resource = resource(group, version, kind, plural);
         let list = match Api::<DynamicObject>::all_with(client.clone(), &resource).list(&ListParams::default()).await {
             Err(error) if is_not_found(&error) => continue,
@@ -89,9 +105,11 @@ async fn read(client: &kube::Client, selection: Selection) -> anyhow::Result<Vec
         }
     }
     let resource = resource("", "v1", "ConfigMap", "configmaps");
-    let maps = Api::<DynamicObject>::namespaced_with(client.clone(), MESH_CONFIG.0, &resource);
-    if let Some(map) = maps.get_opt(MESH_CONFIG.1).await? {
-        objects.push(complete(&resource, map)?);
+    for (namespace, name) in [MESH_CONFIG, ROOTS] {
+        let maps = Api::<DynamicObject>::namespaced_with(client.clone(), namespace, &resource);
+        if let Some(map) = maps.get_opt(name).await? {
+            objects.push(complete(&resource, map)?);
+        }
     }
     Ok(objects)
 }

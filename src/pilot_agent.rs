@@ -1,7 +1,7 @@
 //! `isthmus internal pilot-agent`: what the image `istio/proxyv2` is, under the names and options that Istio's own
 //! program of that image has.
 
-mod istio_iptables;
+pub(crate) mod istio_iptables;
 mod proxy;
 mod request;
 mod wait;

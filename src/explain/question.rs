@@ -5,21 +5,70 @@ use std::net::IpAddr;
 use k8s_openapi::api::core::v1::{Pod, Service};
 use xds::Objects;
 
+/// What a name may be of.
+enum Kind {
+    Pod,
+    Deployment,
+    Service,
+}
+
+impl Kind {
+    fn has(&self, objects: &Objects, pod: &Pod, name: &str) -> bool {
+        match self {
+            Kind::Pod => pod.metadata.name.as_deref() == Some(name),
+            Kind::Deployment => is_of_deployment(pod, name),
+            Kind::Service => objects.services.iter().any(|service| {
+                let same = service.metadata.namespace == pod.metadata.namespace;
+                same && service.metadata.name.as_deref() == Some(name) && selects(service, pod)
+            }),
+        }
+    }
+}
+
+/// Whether a service is for a pod; one without a selector is for none.
+fn selects(service: &Service, pod: &Pod) -> bool {
+    let selector = service.spec.as_ref().and_then(|spec| spec.selector.as_ref());
+    let labels = pod.metadata.labels.clone().unwrap_or_default();
+    selector.is_some_and(|selector| !selector.is_empty() && selector.iter().all(|(k, v)| labels.get(k) == Some(v)))
+}
+
 /// What nothing is called.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct NotFound(pub(super) String);
 
-/// The pod that `text` means: `POD`, `POD.NAMESPACE`, `pod/POD` or `deploy/NAME`, of which it is one.
+/// The cluster that `text` names, as `CLUSTER/NAMESPACE/NAME`, and the rest of it.
+pub(super) fn cluster(text: &str) -> (Option<&str>, &str) {
+    match text.split_once('/') {
+        Some((cluster, rest)) if rest.contains('/') => (Some(cluster), rest),
+        _ => (None, text),
+    }
+}
+
+/// The pod that `text` means: `POD`, `POD.NAMESPACE`, `pod/POD`, or one of those of `deploy/NAME` and `svc/NAME`. Without a
+/// kind it may be any of these, and `NAMESPACE/NAME`, too.
 pub(super) fn pod<'a>(objects: &'a Objects, text: &str, namespace: &str) -> Result<&'a Pod, NotFound> {
-    let (kind, name) = text.split_once('/').unwrap_or(("pod", text));
-    let matches: fn(&Pod, &str) -> bool = match kind {
-        "pod" | "pods" | "po" => |pod, name| pod.metadata.name.as_deref() == Some(name),
-        "deploy" | "deployment" | "deployments" => is_of_deployment,
-        kind => return Err(NotFound(format!("{kind:?} is no kind that has pods here: write POD or deploy/NAME"))),
+    let (kind, name) = text.split_once('/').unwrap_or(("", text));
+    let kinds: &[Kind] = match kind {
+        "pod" | "pods" | "po" => &[Kind::Pod],
+        "deploy" | "deployment" | "deployments" => &[Kind::Deployment],
+        "svc" | "service" | "services" => &[Kind::Service],
+        "" => &[Kind::Pod, Kind::Deployment, Kind::Service],
+        other if objects.pods.iter().any(|p| p.metadata.namespace.as_deref() == Some(other)) => {
+            return pod(objects, name, other);
+        }
+        kind => {
+            let message = format!(
+                "{kind:?} is no kind that has pods here, and no namespace: write POD or deploy/NAME or NAMESPACE/NAME"
+            );
+            return Err(NotFound(message));
+        }
     };
     let in_namespace = |name: &str, namespace: &str| {
-        let mut pods = objects.pods.iter().filter(|p| p.metadata.namespace.as_deref() == Some(namespace));
-        pods.find(|p| matches(p, name) && ip(p).is_some())
+        let of = |kind: &Kind| {
+            let mut pods = objects.pods.iter().filter(|p| p.metadata.namespace.as_deref() == Some(namespace));
+            pods.find(|p| kind.has(objects, p, name) && ip(p).is_some())
+        };
+        kinds.iter().find_map(of)
     };
     let elsewhere = || name.rsplit_once('.').and_then(|(name, namespace)| in_namespace(name, namespace));
     let found = in_namespace(name, namespace).or_else(elsewhere);
@@ -36,7 +85,8 @@ pub(super) fn address(
     own: &str,
     namespace: &str,
 ) -> Result<IpAddr, NotFound> {
-    if let Ok(address) = text.parse() {
+    let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
+    if let Ok(address) = bare.parse() {
         return Ok(address);
     }
     let service = objects.services.iter().find(|s| answers_to(s, text, own));
@@ -44,7 +94,8 @@ pub(super) fn address(
         return service_address(objects, service, text);
     }
     let entries = objects.service_entries.iter().filter(|e| e.spec.hosts.iter().any(|h| h == text));
-    let addresses = entries.flat_map(|e| &e.spec.addresses).find_map(|a| a.parse().ok());
+    let addresses = entries.flat_map(|e| e.spec.addresses.iter().chain(e.spec.endpoints.iter().map(|e| &e.address)));
+    let addresses = addresses.into_iter().find_map(|address| address.parse().ok());
     if let Some(address) = addresses {
         return Ok(address);
     }
@@ -60,9 +111,17 @@ fn service_address(objects: &Objects, service: &Service, text: &str) -> Result<I
     let spec = service.spec.as_ref();
     let single = spec.and_then(|s| s.cluster_ip.as_deref()).or_else(|| spec.and_then(|s| s.external_name.as_deref()));
     let literal = single.and_then(|ip| ip.parse().ok());
-    // A headless service's name stands for its endpoints.
+    // A name stands for another service's address, and that of a headless service for its endpoints.
+    let other = || {
+        let name = spec.and_then(|s| s.external_name.as_deref()).filter(|name| *name != text)?;
+        let other = objects.services.iter().find(|s| answers_to(s, name, ""))?;
+        service_address(objects, other, name).ok()
+    };
     let first = || endpoints(objects, service).find_map(|(address, _, _)| address.parse().ok());
-    literal.or_else(first).ok_or_else(|| NotFound(format!("the service {text:?} has no address: it has no endpoint")))
+    literal
+        .or_else(other)
+        .or_else(first)
+        .ok_or_else(|| NotFound(format!("the service {text:?} has no address: it has no endpoint")))
 }
 
 /// The ready endpoints of a service: address, name of the port, and port.

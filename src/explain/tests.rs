@@ -1,28 +1,35 @@
 //! Questions about a small world: `sleep` and `tcp-echo` with sidecars, `legacy` without.
 
+mod federation;
+mod requests;
+
 use std::net::SocketAddr;
 
-use xds::Objects;
+use serde_json::Value;
 
 use super::explanation::{Explanation, Verdict};
 use super::path::{Question, explain};
 use super::question::{self, NotFound};
+use super::world::World;
 
 const WORLD: &str = include_str!("world.yaml");
 
-fn objects(more: &str) -> Objects {
-    let mut objects = Objects::default();
-    let documents = [WORLD, more].map(|yaml| serde_saphyr::from_multiple::<serde_json::Value>(yaml).unwrap());
-    documents.into_iter().flatten().for_each(|document| objects.insert(document));
-    objects
+pub(super) fn documents(yaml: &str) -> Vec<Value> {
+    serde_saphyr::from_multiple::<Value>(yaml).unwrap()
+}
+
+fn world(more: &str) -> World {
+    World::new([("c1".to_owned(), [WORLD, more].map(documents).concat())]).unwrap()
 }
 
 fn ask(more: &str, from: &str, to: &str, port: u16) -> Explanation {
-    let objects = objects(more);
-    let pod = question::pod(&objects, from, "foo").unwrap();
+    let world = world(more);
+    let objects = &world.own().objects;
+    let pod = question::pod(objects, from, "foo").unwrap();
     let own = pod.metadata.namespace.clone().unwrap();
-    let address = question::address(&objects, to, port, &own, "foo").unwrap();
-    explain(&objects, &Question { from: pod, asked: to.to_owned(), to: SocketAddr::new(address, port) }).unwrap()
+    let address = question::address(objects, to, port, &own, "foo").unwrap();
+    let question = Question { from: pod, asked: to.to_owned(), to: SocketAddr::new(address, port), request: None };
+    explain(&world, &question).unwrap()
 }
 
 fn policy(spec: &str) -> String {
@@ -115,18 +122,19 @@ fn ports_that_go_past_the_sidecar_are_not_judged() {
 
 #[test]
 fn what_is_not_there_is_said() {
-    let objects = objects("");
-    let missing = |text: &str| question::pod(&objects, text, "foo").unwrap_err();
+    let world = world("");
+    let objects = &world.own().objects;
+    let missing = |text: &str| question::pod(objects, text, "foo").unwrap_err();
     assert_eq!(
         missing("nobody"),
         NotFound("there is no pod \"nobody\" with an address in namespace \"foo\"".to_owned())
     );
     assert!(missing("job/x").0.contains("POD or deploy/NAME"));
-    assert!(question::address(&objects, "nobody", 80, "foo", "foo").is_err());
+    assert!(question::address(objects, "nobody", 80, "foo", "foo").is_err());
     let names = ["tcp-echo", "tcp-echo.foo", "tcp-echo.foo.svc", "tcp-echo.foo.svc.cluster.local"];
-    let address = |name: &str| question::address(&objects, name, 80, "foo", "foo").unwrap().to_string();
+    let address = |name: &str| question::address(objects, name, 80, "foo", "foo").unwrap().to_string();
     assert!(names.iter().all(|name| address(name) == "10.96.0.9"));
-    assert!(question::address(&objects, "tcp-echo", 80, "bar", "bar").is_err());
+    assert!(question::address(objects, "tcp-echo", 80, "bar", "bar").is_err());
 }
 
 #[test]

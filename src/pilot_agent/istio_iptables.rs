@@ -4,6 +4,7 @@ use std::process::ExitCode;
 use std::str::FromStr;
 
 use anyhow::{Context, bail};
+use clap::Parser;
 use ipnet::{IpNet, Ipv4Net};
 use node::{Capture, Selection};
 
@@ -96,6 +97,18 @@ fn capture(args: Args) -> anyhow::Result<Capture> {
     })
 }
 
+/// What an init container with these arguments captures.
+pub(crate) fn captured_by(arguments: &[String]) -> anyhow::Result<Capture> {
+    capture(Line::try_parse_from(arguments)?.args)
+}
+
+/// A whole command line.
+#[derive(Parser)]
+struct Line {
+    #[command(flatten)]
+    args: Args,
+}
+
 /// The ranges that a pod can reach: it has no IPv6 address, so those of IPv6 select nothing.
 fn ipv4(option: &str, text: &str) -> anyhow::Result<Vec<Ipv4Net>> {
     let only_ipv4 = |range| if let IpNet::V4(range) = range { Some(range) } else { None };
@@ -112,19 +125,22 @@ where
 
 #[cfg(test)]
 mod tests {
-    use clap::Parser;
-
     use super::*;
-
-    #[derive(Parser)]
-    struct Line {
-        #[command(flatten)]
-        args: Args,
-    }
 
     fn parse(line: &str) -> anyhow::Result<Capture> {
         let words = line.split(' ').map(|word| if word == "''" { "" } else { word });
-        capture(Line::try_parse_from(std::iter::once("istio-iptables").chain(words))?.args)
+        captured_by(&std::iter::once("istio-iptables").chain(words).map(str::to_owned).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn connections_are_captured_as_it_says() {
+        let capture = parse("-i 10.0.0.0/8 -x 10.9.0.0/16 -q 443 -o 3306 -b * -d 15020").unwrap();
+        let out = |to: &str| capture.takes_outbound(to.parse().unwrap());
+        assert!(out("10.1.2.3:80") && out("192.0.2.1:443"));
+        assert!(!out("192.0.2.1:80") && !out("10.9.1.1:443") && !out("10.1.2.3:3306"));
+        assert!(capture.takes_inbound(80) && !capture.takes_inbound(15020) && !capture.takes_inbound(15008));
+        let some = parse("-i * -b 80").unwrap();
+        assert!(some.takes_inbound(80) && !some.takes_inbound(81) && some.takes_outbound("1.1.1.1:1".parse().unwrap()));
     }
 
     #[test]

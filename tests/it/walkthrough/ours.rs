@@ -66,6 +66,7 @@ macro_rules! walkthroughs {
 
 walkthroughs! {
     bookinfo_is_as_we_say: "docs/bookinfo.md" as ONE_CLUSTER,
+    trouble_is_found_as_we_say: "docs/troubleshooting.md" as ONE_CLUSTER,
     authorization_of_connections_is_as_we_say: "docs/authorization-tcp.md" as AUTHORIZATION,
     federation_over_http_is_as_we_say_and_carries_load: "docs/federation-http.md" as FEDERATION_HTTP,
     federation_of_tcp_services_is_as_we_say_and_carries_load: "docs/federation-tcp.md" as FEDERATION_TCP,
