@@ -7,6 +7,7 @@ mod document;
 mod edits;
 mod gateway;
 mod http;
+mod interop;
 mod introspection;
 mod mutual_tls;
 mod protocols;
