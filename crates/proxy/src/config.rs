@@ -25,7 +25,6 @@ mod metadata;
 mod metadata_match;
 mod outlier;
 mod rbac;
-mod re2;
 mod secret;
 mod string_match;
 mod tcp_proxy;

@@ -11,6 +11,5 @@ pub(crate) fn check(expression: &str) -> Result<(), String> {
     if expression.len() > LONGEST {
         return Err(format!("regex is too large, max length allowed is {LONGEST}"));
     }
-    let parsed = regex::Regex::new(expression);
-    parsed.map(drop).map_err(|e| format!("invalid regex: {}", e.to_string().replace('\n', " ")))
+    envoy::re2::compile(expression).map(drop).map_err(|reason| format!("invalid regex: {expression:?} {reason}"))
 }

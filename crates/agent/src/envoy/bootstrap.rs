@@ -13,6 +13,9 @@ const SDS: &str = "sds-grpc";
 const XDS: &str = "xds-grpc";
 const ADMIN: &str = "prometheus_stats";
 
+/// How large a regular expression may be, in instructions of RE2; Istio's. Envoy's own limit is 100.
+const LARGEST_EXPRESSION: u32 = 32768;
+
 /// The bootstrap, as Istio's agent writes it, for an Envoy that talks to the control plane itself.
 pub(crate) fn bootstrap(settings: &Settings, sds_socket: &Path) -> Value {
     let (host, port) = settings.control_plane.rsplit_once(':').unwrap_or((&settings.control_plane, "15012"));
@@ -26,7 +29,10 @@ pub(crate) fn bootstrap(settings: &Settings, sds_socket: &Path) -> Value {
             "address": socket("127.0.0.1", ADMIN_PORT),
             "profile_path": "/var/lib/istio/data/envoy.prof",
         },
-        "layered_runtime": { "layers": [{ "name": "admin", "admin_layer": {} }] },
+        "layered_runtime": { "layers": [
+            { "name": "global config", "static_layer": { "re2.max_program_size.error_level": LARGEST_EXPRESSION } },
+            { "name": "admin", "admin_layer": {} },
+        ] },
         "stats_config": { "use_all_default_tags": false },
         "dynamic_resources": {
             // Without its first configuration the proxy is not ready, however long that takes.

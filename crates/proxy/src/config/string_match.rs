@@ -8,7 +8,6 @@ use envoy::envoy::r#type::matcher::v3::string_matcher::MatchPattern;
 use regex::Regex;
 
 use super::field::{Checked, Path, fields};
-use super::re2;
 
 /// Envoy's `StringMatcher`. It allocates nothing when it matches.
 #[derive(Debug, Clone)]
@@ -84,7 +83,7 @@ impl StringMatch {
 /// An expression that must match the whole text.
 pub(super) fn safe_regex(at: &Path<'_>, message: v3::RegexMatcher) -> Checked<Regex> {
     let text = regex_text(at, message)?;
-    re2::compile(&text).map_err(|reason| at.field("regex").reject(reason))
+    envoy::re2::compile(&text).map_err(|reason| at.field("regex").reject(reason))
 }
 
 /// The text of an expression.

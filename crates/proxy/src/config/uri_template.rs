@@ -5,7 +5,6 @@ use envoy::envoy::extensions::path::r#match::uri_template::v3::UriTemplateMatchC
 use regex::Regex;
 
 use super::field::{Checked, Path};
-use super::re2;
 
 /// What one segment that `*` stands for is made of.
 const SEGMENT: &str = r"[a-zA-Z0-9\-._~%!$&'()+,;:@]+";
@@ -57,7 +56,7 @@ impl UriTemplate {
                 literal => expression.push_str(&regex::escape(literal)),
             }
         }
-        re2::compile(&expression).map(UriTemplate)
+        envoy::re2::compile(&expression).map(UriTemplate)
     }
 }
 

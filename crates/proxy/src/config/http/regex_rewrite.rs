@@ -4,7 +4,6 @@ use envoy::envoy::r#type::matcher::v3;
 use regex::Regex;
 
 use crate::config::field::{Checked, Path, fields};
-use crate::config::re2;
 use crate::config::string_match::regex_text;
 
 /// Replaces every match of an expression.
@@ -29,7 +28,7 @@ impl RegexRewrite {
         fields!(at, message => v3::RegexMatchAndSubstitute { pattern, substitution });
         let pattern_at = at.field("pattern");
         let expression = regex_text(&pattern_at, pattern_at.required(pattern)?)?;
-        let regex = re2::compile_part(&expression).map_err(|reason| pattern_at.field("regex").reject(reason))?;
+        let regex = envoy::re2::compile_part(&expression).map_err(|reason| pattern_at.field("regex").reject(reason))?;
         let at = at.field("substitution");
         let replacement = replacement(&substitution, regex.captures_len()).map_err(|reason| at.reject(reason))?;
         Ok(RegexRewrite { regex, replacement: replacement.into() })
