@@ -3,9 +3,12 @@
 //! Everything here reads objects in their JSON form, of any of a kind's versions, and nothing else: they may come from a
 //! cluster, from files, or from both. An analyzer is a function from [`World`] to findings; [`ANALYZERS`] lists them.
 
+mod annotation;
 mod conflict;
+mod deployment;
 mod envoy_filter;
 mod gateway;
+mod ingress;
 mod injection;
 mod reference;
 mod route;
@@ -89,16 +92,25 @@ impl Finding {
 
 /// Every analyzer.
 const ANALYZERS: &[fn(&World<'_>, &mut Vec<Finding>)] = &[
+    annotation::annotations,
     conflict::gateways,
+    conflict::service_entries,
     conflict::sidecars,
     conflict::virtual_services,
+    deployment::services,
+    deployment::users,
     envoy_filter::operations,
     gateway::credentials,
     gateway::hosts,
     gateway::ports,
     gateway::selectors,
+    ingress::certificates,
+    ingress::claims,
+    ingress::subsets,
+    injection::labels_of_namespaces,
     injection::namespaces,
     injection::pods,
+    injection::policies,
     injection::port_names,
     reference::destination_rules,
     reference::destinations,
@@ -150,7 +162,7 @@ fn diagnostics(world: &World<'_>) -> BTreeSet<Diagnostic> {
     found
 }
 
-fn pod_name(pod: &k8s_openapi::api::core::v1::Pod) -> api::NamespacedName {
+pub(crate) fn pod_name(pod: &k8s_openapi::api::core::v1::Pod) -> api::NamespacedName {
     let (namespace, name) = (pod.metadata.namespace.clone(), pod.metadata.name.clone());
     api::NamespacedName::new(namespace.unwrap_or_default(), name.unwrap_or_default())
 }

@@ -6,7 +6,9 @@ use api::istio::{Hostname, includes};
 use serde_json::Value;
 
 use super::reference::{MESH, selector};
-use super::world::{GATEWAY, Item, SIDECAR, VIRTUAL_SERVICE, World, field, items, labels, texts, written};
+use super::world::{
+    GATEWAY, Item, SERVICE_ENTRY, SIDECAR, VIRTUAL_SERVICE, World, field, items, labels, texts, written,
+};
 use super::{Finding, Rule};
 use crate::Severity;
 use crate::mesh::DOMAIN;
@@ -14,6 +16,7 @@ use crate::mesh::DOMAIN;
 const SAME_HOST: Rule = Rule("IST0109", "ConflictingMeshGatewayVirtualServiceHosts", Severity::Error);
 const SAME_WORKLOAD: Rule = Rule("IST0110", "ConflictingSidecarWorkloadSelectors", Severity::Error);
 const NO_SELECTOR: Rule = Rule("IST0111", "MultipleSidecarsWithoutWorkloadSelectors", Severity::Error);
+const PROTOCOLS: Rule = Rule("IST0177", "ConflictingServiceEntryProtocol", Severity::Warning);
 const SAME_PORT: Rule = Rule("IST0145", "ConflictingGateways", Severity::Error);
 
 /// VirtualServices for sidecars that have a host in common and are seen in a common namespace.
@@ -99,6 +102,43 @@ pub(super) fn sidecars(world: &World<'_>, found: &mut Vec<Finding>) {
 
 fn listed(items: &[Item<'_>]) -> String {
     format!("[{}]", items.iter().map(|item| item.name()).collect::<Vec<_>>().join(" "))
+}
+
+/// An entry, the index of its port, and the protocol there.
+type Entry<'a> = (Item<'a>, usize, &'a str);
+
+/// Entries with the same host and port, and different protocols.
+pub(super) fn service_entries(world: &World<'_>, found: &mut Vec<Finding>) {
+    let mut by_port: BTreeMap<(&str, u64), Vec<Entry<'_>>> = BTreeMap::new();
+    for item in world.of(SERVICE_ENTRY) {
+        for host in texts(&item.spec()["hosts"]) {
+            for (i, port) in items(&item.spec()["ports"]).iter().enumerate() {
+                let number = port["number"].as_u64().unwrap_or_default();
+                let protocol = port["protocol"].as_str().unwrap_or_default();
+                by_port.entry((host, number)).or_default().push((item, i, protocol));
+            }
+        }
+    }
+    for ((host, number), entries) in &by_port {
+        for (item, i, protocol) in entries {
+            let met: Vec<&Entry<'_>> = entries.iter().filter(|(other, ..)| meet(item, other)).collect();
+            if met.iter().all(|(_, _, other)| other.eq_ignore_ascii_case(protocol)) {
+                continue;
+            }
+            let mut names: Vec<String> = met.iter().map(|(other, ..)| other.full_name()).collect();
+            let mut protocols: Vec<String> = met.iter().map(|(_, _, protocol)| protocol.to_uppercase()).collect();
+            names.sort();
+            names.dedup();
+            protocols.sort();
+            protocols.dedup();
+            let message = format!(
+                "Multiple ServiceEntries ({}) define the same host {host:?} and port {number} with conflicting protocols ({}).",
+                names.join(", "),
+                protocols.join(", "),
+            );
+            found.push(PROTOCOLS.at(item, format!("spec.ports[{i}].protocol"), message));
+        }
+    }
 }
 
 /// The workloads and the port of a server.

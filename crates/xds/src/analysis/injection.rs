@@ -1,12 +1,21 @@
 //! Pods without a sidecar, and ports of which nobody knows what is spoken there.
 
-use super::world::{Item, NAMESPACE, POD, SERVICE, World, is_of_the_system, items};
+use api::istio::includes;
+
+use super::reference::selector;
+use super::world::{
+    AUTHORIZATION_POLICY, Item, NAMESPACE, PEER_AUTHENTICATION, POD, REQUEST_AUTHENTICATION, SERVICE, SIDECAR, World,
+    is_of_the_system, items, labels,
+};
 use super::{Finding, Rule};
 use crate::Severity;
 use crate::mesh::Protocol;
 
 const NOT_INJECTED: Rule = Rule("IST0102", "NamespaceNotInjected", Severity::Info);
 const WITHOUT_PROXY: Rule = Rule("IST0103", "PodMissingProxy", Severity::Warning);
+const BOTH_LABELS: Rule = Rule("IST0123", "NamespaceMultipleInjectionLabels", Severity::Warning);
+const EXTERNAL_NAME: Rule = Rule("IST0150", "ExternalNameServiceTypeInvalidPortName", Severity::Warning);
+const INEFFECTIVE: Rule = Rule("IST0167", "IneffectivePolicy", Severity::Warning);
 const PORT_NAME: Rule = Rule("IST0118", "PortNameIsNotUnderNamingConvention", Severity::Info);
 
 /// The container that is a sidecar.
@@ -19,6 +28,48 @@ fn is_injected(namespace: &Item<'_>) -> Option<bool> {
         Some("enabled") => Some(true),
         Some(_) => Some(false),
         None => labels.contains_key("istio.io/rev").then_some(true),
+    }
+}
+
+/// Namespaces that say twice whether pods get sidecars.
+pub(super) fn labels_of_namespaces(world: &World<'_>, found: &mut Vec<Finding>) {
+    const LABELS: [&str; 2] = ["istio-injection", "istio.io/rev"];
+    for item in world.of(NAMESPACE) {
+        let labels = item.labels();
+        if LABELS.iter().all(|label| labels.contains_key(*label)) {
+            let message = format!(
+                "The namespace has more than one type of injection labels [{}], which may lead to undefined behavior. Make sure \
+                 only one injection label exists.",
+                LABELS.join(" "),
+            );
+            found.push(BOTH_LABELS.at(&item, "metadata.labels", message));
+        }
+    }
+}
+
+/// Policies for workloads of which none has a sidecar to enforce them.
+pub(super) fn policies(world: &World<'_>, found: &mut Vec<Finding>) {
+    let ambient: Vec<&str> = world
+        .of(NAMESPACE)
+        .filter(|item| item.labels().get("istio.io/dataplane-mode").is_some_and(|mode| mode == "ambient"))
+        .map(|item| item.name())
+        .collect();
+    for item in [AUTHORIZATION_POLICY, PEER_AUTHENTICATION, REQUEST_AUTHENTICATION, SIDECAR]
+        .into_iter()
+        .flat_map(|kind| world.of(kind))
+        .filter(|item| !is_of_the_system(item.namespace()))
+    {
+        let (at, wanted) = selector(&item).map_or(("spec", Default::default()), |(at, value)| (at, labels(value)));
+        let of_namespace = world.of(POD).filter(|pod| pod.namespace() == item.namespace());
+        let selected: Vec<Item<'_>> = of_namespace.filter(|pod| includes(&pod.labels(), &wanted)).collect();
+        let why = if ambient.contains(&item.namespace()) && item.kind() == "Sidecar" {
+            "namespace is in ambient mode, the policy has no impact"
+        } else if !selected.is_empty() && !selected.iter().any(has_sidecar) {
+            "none of the selected workloads has a sidecar"
+        } else {
+            continue;
+        };
+        found.push(INEFFECTIVE.at(&item, at, format!("The policy has no impact: {why}.")));
     }
 }
 
@@ -71,7 +122,16 @@ pub(super) fn port_names(world: &World<'_>, found: &mut Vec<Finding>) {
             let name = port["name"].as_str().unwrap_or_default();
             let declared = port["appProtocol"].as_str().or_else(|| name.split('-').next());
             let is_datagram = port["protocol"].as_str().is_some_and(|transport| transport != "TCP");
-            if is_datagram || declared.and_then(Protocol::parse).is_some() {
+            let protocol = declared.and_then(Protocol::parse);
+            if service.spec()["type"] == "ExternalName" {
+                if !is_datagram && matches!(protocol, None | Some(Protocol::Tcp)) {
+                    let message = "Port name for ExternalName service is invalid. Proxy may prevent tcp named ports and unmatched \
+                        traffic for ports serving TCP protocol from being forwarded correctly";
+                    found.push(EXTERNAL_NAME.at(&service, format!("spec.ports[{i}]"), message));
+                }
+                continue;
+            }
+            if is_datagram || protocol.is_some() {
                 continue;
             }
             let number = port["port"].as_u64().unwrap_or_default();

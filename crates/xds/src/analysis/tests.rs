@@ -306,3 +306,244 @@ fn findings_can_be_suppressed() {
     assert!(!rule("IST0102=Pod p.shop") && !rule("IST0103=Pod p.mall"));
     assert!(Suppression::by_annotation(objects.last().unwrap(), finding));
 }
+
+/// Severity, code and start of what is found, only with the given code.
+#[track_caller]
+fn only(more: &str, code: &str, expected: &[&str]) {
+    let all: Vec<String> = found(more).into_iter().filter(|line| line.contains(code)).collect();
+    assert_eq!(all.len(), expected.len(), "{all:#?}");
+    for expected in expected {
+        assert!(all.iter().any(|line| line.contains(expected)), "no {expected:?} in {all:#?}");
+    }
+}
+
+fn deployment(annotations: &str, spec: &str) -> String {
+    format!(
+        "---\napiVersion: apps/v1\nkind: Deployment\nmetadata: {{name: d, namespace: shop}}\nspec: {{template: {{metadata: {{labels: \
+         {{app: d}}, annotations: {annotations}}}, spec: {spec}}}}}\n"
+    )
+}
+
+const CONTAINER: &str = "{containers: [{name: a, image: b}]}";
+
+#[test]
+fn annotations_are_known_in_their_place_and_of_the_right_form() {
+    let on_service = |annotations: &str| {
+        format!(
+            "---\n{{apiVersion: v1, kind: Service, metadata: {{name: s, namespace: shop, annotations: {annotations}}}, spec: {{ports: []}}}}\n"
+        )
+    };
+    let on_pods = |annotations: &str| deployment(annotations, CONTAINER);
+    let cases = [
+        (
+            on_service("{sidecar.istio.io/proxyCPU: 10m}"),
+            "IST0107",
+            "Warning [IST0107] (Service shop/s) Misplaced annotation: sidecar.istio.io/proxyCPU can only be applied to Pod",
+        ),
+        (
+            on_pods("{sidecar.istio.io/porxyCPU: 10m}"),
+            "IST0108",
+            "Warning [IST0108] (Deployment shop/d) Unknown annotation: sidecar.istio.io/porxyCPU",
+        ),
+        (
+            on_pods("{traffic.sidecar.istio.io/excludeOutboundPorts: '80,http'}"),
+            "IST0125",
+            "Warning [IST0125] (Deployment shop/d) Invalid annotation traffic.sidecar.istio.io/excludeOutboundPorts: \"http\" is not a port",
+        ),
+        (on_pods("{traffic.sidecar.istio.io/includeOutboundIPRanges: 10.0.0.0/40}"), "IST0125", "is not a CIDR"),
+        (on_pods("{sidecar.istio.io/interceptionMode: NEVER}"), "IST0125", "is not one of REDIRECT, TPROXY, NONE"),
+        (
+            on_pods("{sidecar.istio.io/inject: 'true'}"),
+            "IST0135",
+            "Info [IST0135] (Deployment shop/d) Annotation \"sidecar.istio.io/inject\" has been deprecated and may not work",
+        ),
+    ];
+    for (yaml, code, expected) in cases {
+        only(&yaml, code, &[expected]);
+    }
+    let sound = on_service("{networking.istio.io/exportTo: ., example.com/own: x}")
+        + &on_pods(
+            "{traffic.sidecar.istio.io/excludeOutboundPorts: '80, 81', traffic.sidecar.istio.io/includeOutboundIPRanges: '*'}",
+        );
+    assert_eq!(found(&sound), Vec::<String>::new());
+}
+
+#[test]
+fn services_agree_about_a_workloads_ports() {
+    let service = |name: &str, port: &str| {
+        format!(
+            "---\n{{apiVersion: v1, kind: Service, metadata: {{name: {name}, namespace: shop}}, spec: {{selector: {{app: d}}, ports: [{port}]}}}}\n"
+        )
+    };
+    let world = |a: &str, b: &str| deployment("{}", CONTAINER) + &service("a", a) + &service("b", b);
+    only(
+        &world("{name: http, port: 80, targetPort: 8080}", "{name: tcp, port: 80, targetPort: 8080}"),
+        "IST0116",
+        &[
+            "Warning [IST0116] (Deployment shop/d) This deployment shop/d is associated with multiple services using port 8080 but different protocols: [shop/a shop/b]",
+        ],
+    );
+    only(
+        &world("{name: http, port: 80, targetPort: 8080}", "{name: http, port: 81, targetPort: 8080}"),
+        "IST0137",
+        &[
+            "Warning [IST0137] (Deployment shop/d) This deployment shop/d is associated with multiple services [shop/a shop/b] using targetPort \"8080\" but different ports: [80 81].",
+        ],
+    );
+    let sound = world("{name: http, port: 80, targetPort: 8080}", "{name: tcp, port: 81, targetPort: 8081}");
+    assert_eq!(found(&sound), Vec::<String>::new());
+}
+
+#[test]
+fn nobody_but_the_sidecar_is_user_1337() {
+    let as_user = |container: &str| {
+        deployment(
+            "{}",
+            &format!("{{containers: [{{name: {container}, image: b, securityContext: {{runAsUser: 1337}}}}]}}"),
+        )
+    };
+    only(
+        &as_user("a"),
+        "IST0144",
+        &[
+            "Warning [IST0144] (Deployment shop/d) User ID (UID) 1337 is reserved for the sidecar proxy. @ spec.template.spec.containers[0].securityContext.runAsUser",
+        ],
+    );
+    only(
+        &deployment("{}", "{securityContext: {runAsUser: 1337}, containers: [{name: a}]}"),
+        "IST0144",
+        &["spec.template.spec.securityContext"],
+    );
+    only(&as_user("istio-proxy"), "IST0144", &[]);
+}
+
+#[test]
+fn namespaces_say_once_whether_pods_get_sidecars() {
+    let namespace =
+        |labels: &str| format!("---\n{{apiVersion: v1, kind: Namespace, metadata: {{name: x, labels: {labels}}}}}\n");
+    only(
+        &namespace("{istio-injection: enabled, istio.io/rev: canary}"),
+        "IST0123",
+        &[
+            "Warning [IST0123] (Namespace /x) The namespace has more than one type of injection labels [istio-injection istio.io/rev], which may lead",
+        ],
+    );
+    only(&namespace("{istio.io/rev: canary}"), "IST0123", &[]);
+}
+
+#[test]
+fn policies_need_a_sidecar() {
+    let policy = "---\n{apiVersion: security.istio.io/v1, kind: AuthorizationPolicy, metadata: {name: p, namespace: bare}, spec: {rules: [{}]}}\n";
+    let pod = |container: &str| {
+        format!(
+            "---\n{{apiVersion: v1, kind: Pod, metadata: {{name: p, namespace: bare}}, spec: {{containers: [{{name: {container}}}]}}}}\n"
+        )
+    };
+    only(
+        &(policy.to_owned() + &pod("a")),
+        "IST0167",
+        &[
+            "Warning [IST0167] (AuthorizationPolicy bare/p) The policy has no impact: none of the selected workloads has a sidecar.",
+        ],
+    );
+    only(&(policy.to_owned() + &pod("istio-proxy")), "IST0167", &[]);
+    only(policy, "IST0167", &[]);
+    let ambient = "---\n{apiVersion: v1, kind: Namespace, metadata: {name: bare, labels: {istio.io/dataplane-mode: ambient}}}\n---\n\
+        {apiVersion: networking.istio.io/v1, kind: Sidecar, metadata: {name: s, namespace: bare}, spec: {}}\n";
+    only(
+        ambient,
+        "IST0167",
+        &["(Sidecar bare/s) The policy has no impact: namespace is in ambient mode, the policy has no impact."],
+    );
+}
+
+#[test]
+fn gateways_share_no_certificate_and_ask_for_tokens_by_which_routes_go() {
+    let gateway = |name: &str, secret: &str| {
+        format!(
+            "---\napiVersion: networking.istio.io/v1\nkind: Gateway\nmetadata: {{name: {name}, namespace: shop}}\nspec: {{selector: {{istio: \
+             ingressgateway}}, servers: [{{port: {{number: 443, name: https, protocol: HTTPS}}, hosts: [{name}.test], tls: {{mode: SIMPLE, \
+             credentialName: {secret}}}}}]}}\n"
+        )
+    };
+    let expected = "Duplicate certificate in multiple gateways [shop/g shop/h] may cause 404s if clients re-use HTTP2 connections.";
+    only(&(gateway("g", "same") + &gateway("h", "same")), "IST0138", &[expected, expected]);
+    only(&(gateway("g", "one") + &gateway("h", "two")), "IST0138", &[]);
+    let route = virtual_service(
+        "v",
+        "{hosts: [shop.example.com], gateways: [door], http: [{match: [{headers: {'@request.auth.claims.group': {exact: a}}}], route: [{destination: {host: reviews}}]}]}",
+    );
+    only(
+        &route,
+        "IST0149",
+        &[
+            "Error [IST0149] (VirtualService shop/v) The virtual service uses the JWT claim based routing (key: @request.auth.claims.group) but found no request authentication for the gateway (shop/door) pod (istio=ingressgateway).",
+        ],
+    );
+    let tokens = "---\n{apiVersion: security.istio.io/v1, kind: RequestAuthentication, metadata: {name: r, namespace: istio-system}, spec: {selector: {matchLabels: {istio: ingressgateway}}, jwtRules: [{issuer: a, jwks: '{\"keys\":[]}'}]}}\n";
+    only(&(route + tokens), "IST0149", &[]);
+}
+
+#[test]
+fn routes_for_sidecars_do_not_hold_at_gateways() {
+    let inside =
+        virtual_service("inside", "{hosts: [reviews], http: [{route: [{destination: {host: reviews, subset: v1}}]}]}");
+    let outside = |subset: &str| {
+        virtual_service(
+            "outside",
+            &format!(
+                "{{hosts: [shop.example.com], gateways: [door], http: [{{route: [{{destination: {{host: reviews{subset}}}}}]}}]}}"
+            ),
+        )
+    };
+    only(
+        &(inside.clone() + &outside("")),
+        "IST0140",
+        &[
+            "Warning [IST0140] (VirtualService shop/inside) Subset in virtual service shop/inside has no effect on ingress gateway shop/outside requests",
+        ],
+    );
+    only(&(inside + &outside(", subset: v1")), "IST0140", &[]);
+}
+
+#[test]
+fn ports_of_external_names_and_of_entries() {
+    let external = |port: &str| {
+        format!(
+            "---\n{{apiVersion: v1, kind: Service, metadata: {{name: x, namespace: shop}}, spec: {{type: ExternalName, externalName: a.b, ports: [{{name: {port}, port: 80}}]}}}}\n"
+        )
+    };
+    let invalid = "Warning [IST0150] (Service shop/x) Port name for ExternalName service is invalid. Proxy may prevent tcp named ports";
+    only(&external("tcp"), "IST0150", &[invalid]);
+    only(&external("web"), "IST0150", &[invalid]);
+    assert_eq!(found(&external("http")), Vec::<String>::new());
+    let entry = |name: &str, protocol: &str, export: &str| {
+        format!(
+            "---\napiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {{name: {name}, namespace: shop}}\nspec: {{hosts: [a.test], \
+             {export} resolution: DNS, ports: [{{number: 443, name: p, protocol: {protocol}}}]}}\n"
+        )
+    };
+    let both = "Multiple ServiceEntries (shop/a, shop/b) define the same host \"a.test\" and port 443 with conflicting protocols (HTTP, TLS).";
+    only(&(entry("a", "HTTP", "") + &entry("b", "TLS", "")), "IST0177", &[both, both]);
+    only(&(entry("a", "TLS", "") + &entry("b", "TLS", "")), "IST0177", &[]);
+    only(&(entry("a", "HTTP", "exportTo: [mall],") + &entry("b", "TLS", "exportTo: [hall],")), "IST0177", &[]);
+}
+
+#[test]
+fn patches_for_a_version_of_proxies_have_a_priority() {
+    let filter = |proxy: &str, priority: &str| {
+        format!(
+            "---\napiVersion: networking.istio.io/v1alpha3\nkind: EnvoyFilter\nmetadata: {{name: f, namespace: shop}}\nspec: {{{priority} configPatches: \
+             [{{applyTo: CLUSTER, match: {{proxy: {proxy}}}, patch: {{operation: MERGE, value: {{}}}}}}]}}\n"
+        )
+    };
+    only(
+        &filter("{proxyVersion: '^1.*'}", ""),
+        "IST0155",
+        &[
+            "Warning [IST0155] (EnvoyFilter shop/f) This EnvoyFilter does not have a priority and has a relative patch operation",
+        ],
+    );
+    only(&filter("{proxyVersion: '^1.*'}", "priority: 10,"), "IST0155", &[]);
+    only(&filter("{}", ""), "IST0155", &[]);
+}

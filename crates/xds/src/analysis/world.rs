@@ -165,7 +165,8 @@ impl<'a> World<'a> {
         })
     }
 
-    fn templates(&self) -> impl Iterator<Item = (Item<'a>, &'a Value)> + '_ {
+    /// Objects with a template of pods, and the template.
+    pub(super) fn templates(&self) -> impl Iterator<Item = (Item<'a>, &'a Value)> + '_ {
         let owned =
             |item: &Item<'_>| items(&item.value["metadata"]["ownerReferences"]).iter().any(|o| o["controller"] == true);
         let templated =
