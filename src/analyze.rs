@@ -18,7 +18,7 @@ use xds::analysis::{self, Finding, Suppression};
 use crate::cli::HomeArg;
 use crate::objects;
 use crate::output;
-use document::{Document, Files};
+use document::{Contents, Document, Files};
 use select::Scope;
 
 /// Exit code when something is found that is as bad as the threshold says; istioctl's.
@@ -84,7 +84,8 @@ pub(crate) fn analyze(args: AnalyzeArgs) -> anyhow::Result<ExitCode> {
     let (live, default_namespace) = if args.use_kube { live(&args)? } else { (Vec::new(), "default".to_owned()) };
     let namespace = args.namespace.clone().unwrap_or(default_namespace);
     let files = Files::read(&args.files, args.recursive)?;
-    let documents = files.documents(&namespace)?;
+    let Contents { documents, skipped } = files.contents(&namespace)?;
+    skipped.iter().for_each(|why| output::say(format_args!("skipped: {why}")));
     let scope = match (args.all_namespaces, args.use_kube) {
         (true, _) => Scope::All,
         (false, true) => Scope::Namespace(namespace),

@@ -23,8 +23,22 @@ const CLUSTER_SCOPED: [&str; 11] = [
     "StorageClass",
 ];
 
-/// The files that were named, with what is in them.
-pub(super) struct Files(Vec<(String, String)>);
+/// The files that were named, and those in the directories that were.
+pub(super) struct Files(Vec<File>);
+
+struct File {
+    name: String,
+    text: String,
+    /// Whether it was named itself. What is found in a directory need not be a manifest.
+    named: bool,
+}
+
+/// What files hold.
+pub(super) struct Contents {
+    pub(super) documents: Vec<Document>,
+    /// Which files of directories were left out, and why, in sentences.
+    pub(super) skipped: Vec<String>,
+}
 
 /// An object with its place.
 pub(super) struct Document {
@@ -49,7 +63,7 @@ impl Files {
             if path == Path::new("-") {
                 let mut text = String::new();
                 std::io::stdin().read_to_string(&mut text).context("cannot read standard input")?;
-                files.push(("-".to_owned(), text));
+                files.push(File { name: "-".to_owned(), text, named: true });
             } else {
                 collect(path, recursive, true, &mut files)?;
             }
@@ -57,27 +71,40 @@ impl Files {
         Ok(Files(files))
     }
 
-    /// The objects in them. Those that name no namespace and need one are of `namespace`.
-    pub(super) fn documents(&self, namespace: &str) -> anyhow::Result<Vec<Document>> {
-        let mut documents = Vec::new();
-        for (file, text) in &self.0 {
-            let trees: Vec<Node> =
-                serde_saphyr::from_multiple(text).with_context(|| format!("{file} is no manifest"))?;
-            for tree in trees {
-                add(Tree { place: None, node: tree }, file, namespace, &mut documents)?;
+    /// The objects in them. Those that name no namespace and need one are of `namespace`. A file that was named must hold
+    /// nothing else; one that was found is left out if it does.
+    pub(super) fn contents(&self, namespace: &str) -> anyhow::Result<Contents> {
+        let mut contents = Contents { documents: Vec::new(), skipped: Vec::new() };
+        for file in &self.0 {
+            match file.documents(namespace) {
+                Ok(documents) => contents.documents.extend(documents),
+                Err(error) if file.named => return Err(error),
+                Err(error) => contents.skipped.push(format!("{error:#}")),
             }
         }
-        Ok(documents)
+        Ok(contents)
     }
 
     /// A line of a file.
     pub(super) fn line(&self, file: &str, number: usize) -> Option<&str> {
-        let (_, text) = self.0.iter().find(|(name, _)| name == file)?;
-        text.lines().nth(number.checked_sub(1)?)
+        let file = self.0.iter().find(|known| known.name == file)?;
+        file.text.lines().nth(number.checked_sub(1)?)
     }
 }
 
-fn collect(path: &Path, recursive: bool, named: bool, files: &mut Vec<(String, String)>) -> anyhow::Result<()> {
+impl File {
+    fn documents(&self, namespace: &str) -> anyhow::Result<Vec<Document>> {
+        let trees: Vec<Node> =
+            serde_saphyr::from_multiple(&self.text).with_context(|| format!("{} is no manifest", self.name))?;
+        let mut documents = Vec::new();
+        for tree in trees {
+            add(Tree { place: None, node: tree }, &self.name, namespace, &mut documents)?;
+        }
+        Ok(documents)
+    }
+}
+
+fn collect(path: &Path, recursive: bool, named: bool, files: &mut Vec<File>) -> anyhow::Result<()> {
     let shown = path.display();
     if path.is_dir() {
         if !named && !recursive {
@@ -91,7 +118,7 @@ fn collect(path: &Path, recursive: bool, named: bool, files: &mut Vec<(String, S
     let manifest = path.extension().is_some_and(|end| ["yaml", "yml", "json"].iter().any(|known| end == *known));
     if named || manifest {
         let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {shown}"))?;
-        files.push((shown.to_string(), text));
+        files.push(File { name: shown.to_string(), text, named });
     }
     Ok(())
 }
@@ -102,7 +129,7 @@ fn add(tree: Tree, file: &str, namespace: &str, documents: &mut Vec<Document>) -
     match value {
         Value::Null => return Ok(()),
         Value::Object(_) => {}
-        _ => bail!("{file}: an object is expected"),
+        _ => bail!("{file} is no manifest: an object of Kubernetes is expected"),
     }
     if value["kind"].as_str().is_some_and(|kind| kind.ends_with("List")) && value["items"].is_array() {
         let members = match tree.node {
@@ -113,7 +140,7 @@ fn add(tree: Tree, file: &str, namespace: &str, documents: &mut Vec<Document>) -
         return members.into_iter().try_for_each(|member| add(member, file, namespace, documents));
     }
     if !value["metadata"].is_object() {
-        bail!("{file}: an object has no metadata");
+        bail!("{file} is no manifest: an object has no metadata");
     }
     let scoped = value["kind"].as_str().is_some_and(|kind| !CLUSTER_SCOPED.contains(&kind));
     if scoped && value["metadata"]["namespace"].is_null() {
@@ -256,8 +283,12 @@ impl<'de> Visitor<'de> for AnyNode {
 mod tests {
     use super::*;
 
+    fn files(text: &str, named: bool) -> Files {
+        Files(vec![File { name: "f".to_owned(), text: text.to_owned(), named }])
+    }
+
     fn documents(text: &str) -> Vec<Document> {
-        Files(vec![("f".to_owned(), text.to_owned())]).documents("shop").unwrap()
+        files(text, true).contents("shop").unwrap().documents
     }
 
     #[test]
@@ -284,9 +315,13 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_object_is_refused() {
-        let read = |text: &str| Files(vec![("f".to_owned(), text.to_owned())]).documents("shop");
-        assert!(read("- a\n").is_err() && read("kind: A\n").is_err() && read("a: [").is_err());
-        assert!(read("").unwrap().is_empty());
+    fn what_is_no_object_is_refused_where_it_was_named_and_left_out_where_it_was_found() {
+        for text in ["- a\n", "kind: A\n", "a: [", "replicas: {{ .Values.replicas }}\n"] {
+            assert!(files(text, true).contents("shop").is_err(), "{text}");
+            let found = files(text, false).contents("shop").unwrap();
+            assert!(found.documents.is_empty(), "{text}");
+            assert!(found.skipped.iter().any(|why| why.starts_with("f is no manifest: ")), "{:?}", found.skipped);
+        }
+        assert!(files("", true).contents("shop").unwrap().documents.is_empty());
     }
 }

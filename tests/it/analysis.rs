@@ -67,6 +67,15 @@ fn what_is_sound_is_said_and_what_cannot_be_read_is_exit_code_3() {
     assert!(broken.code == 3 && broken.stderr.contains("line 1"), "{}", broken.transcript());
 }
 
+#[test]
+fn samples_are_analyzed_with_charts_values_skipped() {
+    let home = home();
+    let samples = concat!(env!("CARGO_MANIFEST_DIR"), "/samples");
+    let all = home.shell().sh(&format!("$ISTHMUS analyze --use-kube=false -R {samples}"));
+    assert!([0, 79].contains(&all.code), "{}", all.transcript());
+    assert!(all.stderr.contains("skipped: ") && all.stderr.contains("is no manifest"), "{}", all.transcript());
+}
+
 fn a_cluster_is_analyzed_with_what_would_be_applied(s: &Session<'_>) {
     s.apply(ROUTES);
     let analyze = |more: &str| s.federation.isthmus(&format!("analyze -c c1 -n {} {more}", s.namespace));
