@@ -8,8 +8,8 @@ use nix::sys::signal::SigSet;
 
 use crate::output::{self, Format};
 use crate::{
-    analyze, cluster, demo, down, explain, gateway, image, kube_inject, kubeconfig, pilot_agent, proxy, proxy_config,
-    run, status, up,
+    analyze, cluster, demo, describe, down, explain, gateway, image, kube_inject, kubeconfig, pilot_agent, proxy,
+    proxy_config, proxy_status, run, status, up,
 };
 
 /// Exit code of a negative answer: something is not running, not found, not equal.
@@ -93,6 +93,23 @@ enum Command {
         visible_alias = "pc"
     )]
     ProxyConfig(Box<proxy_config::ProxyConfigArgs>),
+    /// Show how far each proxy is with what it was told, or what one holds that is not what it was told
+    #[command(
+        after_help = "Examples:\n  isthmus proxy-status                     every proxy of every cluster\n  \
+        isthmus proxy-status -c c1 -o json\n  \
+        isthmus proxy-status deploy/sleep -n foo what was sent, beside what is held\n\n\
+        SYNCED: the proxy has taken what it was sent last. STALE: it has not answered yet. NOT SENT: there was nothing to \
+        send.\nIGNORED: it has not asked. ERROR: it has refused it, and keeps what it had.\n\n\
+        Exit code: 0, or 1 if something was refused or differs",
+        visible_alias = "ps"
+    )]
+    ProxyStatus(proxy_status::ProxyStatusArgs),
+    /// Say what applies to a pod or a service: ports, routes, policies, gateways, and what is wrong with them
+    #[command(
+        after_help = "Examples:\n  isthmus describe deploy/reviews-v1\n  isthmus describe svc/reviews -n shop -o json\n  \
+        isthmus describe pod reviews-v1-5d9c8-x2x1p.shop -c c1"
+    )]
+    Describe(describe::DescribeArgs),
     /// List, add and remove the local programs that stand for images
     #[command(
         after_help = "Examples:\n  isthmus image list\n  isthmus image add 'example/web' -- python3 -m http.server 80"
@@ -146,6 +163,8 @@ pub(crate) fn main() -> ExitCode {
         Command::Explain(args) => explain::explain(*args),
         Command::Analyze(args) => analyze::analyze(args),
         Command::ProxyConfig(args) => proxy_config::proxy_config(*args),
+        Command::ProxyStatus(args) => proxy_status::proxy_status(args),
+        Command::Describe(args) => describe::describe(args),
         Command::Image(args) => image::image(args),
         Command::KubeInject(args) => kube_inject::kube_inject(args),
         Command::Gateway(args) => gateway::gateway(args),

@@ -1,5 +1,6 @@
 //! The process of one cluster: API server, controllers and node, put together.
 
+use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -10,6 +11,7 @@ use anyhow::{Context, bail};
 use api::{ApiError, GroupResource};
 use apiserver::{ApiServer, ConnectRequest, Extensions, UserInfo};
 use control::ControlPlane;
+use http_body_util::{BodyExt, Full};
 use node::{ClusterNetwork, NetworkConfig, Node, NodeConfig, OuterNetwork};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -24,6 +26,7 @@ const POD_API_PORT: u16 = 6443;
 const MESH_PORT: u16 = 15012;
 /// The port on which it says how it fares, as in Istio.
 const MONITORING_PORT: u16 = 15014;
+const MONITORING_PORT_NAME: &str = "http-monitoring";
 
 /// How often memory that a burst of work has left behind is given back.
 const TIDY_EVERY: Duration = Duration::from_secs(10);
@@ -153,7 +156,7 @@ impl<'a> Cluster<'a> {
         let config = apiserver::Config {
             storage: self.home.cluster(self.name).join("store"),
             token_key: self.keys.tokens.clone(),
-            extensions: Extensions { admission, connect: connections(node) },
+            extensions: Extensions { admission, connect: connections(node, mesh) },
         };
         Ok(ApiServer::open(config)?)
     }
@@ -264,12 +267,43 @@ fn kube_client(server: &ApiServer, component: &str) -> kube::Client {
     kube::Client::new(server.in_process(user), "default")
 }
 
-/// `pods/log`, `pods/exec`, `pods/attach` and `pods/portforward`, answered by the node once it has started.
-fn connections(node: &Arc<OnceLock<Node>>) -> std::collections::BTreeMap<(GroupResource, String), apiserver::Connect> {
-    ["log", "exec", "attach", "portforward"].map(|subresource| connection(node.clone(), subresource)).into()
+/// Who answers a connection subresource.
+type Connection = ((GroupResource, String), apiserver::Connect);
+
+/// `pods/log`, `pods/exec`, `pods/attach` and `pods/portforward`, answered by the node once it has started, and
+/// `services/proxy`.
+fn connections(
+    node: &Arc<OnceLock<Node>>,
+    mesh: &ControlPlane,
+) -> BTreeMap<(GroupResource, String), apiserver::Connect> {
+    let of_pods = ["log", "exec", "attach", "portforward"].map(|subresource| connection(node.clone(), subresource));
+    of_pods.into_iter().chain([mesh_pages(mesh.clone())]).collect()
 }
 
-fn connection(node: Arc<OnceLock<Node>>, subresource: &'static str) -> ((GroupResource, String), apiserver::Connect) {
+/// `services/proxy` for the mesh's control plane, whose pages are for whoever may read them through the API. Other services
+/// are in the pods' network, where this process is not.
+fn mesh_pages(mesh: ControlPlane) -> Connection {
+    let connect: apiserver::Connect = Arc::new(move |connect: ConnectRequest| {
+        let mesh = mesh.clone();
+        Box::pin(async move {
+            let ConnectRequest { namespace, name, port, beyond, request, .. } = connect;
+            let numbered = MONITORING_PORT.to_string();
+            let port = if port == MONITORING_PORT_NAME { &numbered } else { &port };
+            if [&*namespace, &*name, port] != ["istio-system", "istiod", &numbered] {
+                return Err(ApiError::bad_request(format!(
+                    "proxy is served for istiod:{MONITORING_PORT} in istio-system alone; reach the service with `isthmus run \
+                     -- COMMAND`, if it is of type NodePort or LoadBalancer"
+                )));
+            }
+            let query = request.uri().query().unwrap_or_default();
+            let page = mesh.page(request.method(), &format!("/{beyond}"), query);
+            Ok(page.map(|text| Full::from(text).map_err(|never| match never {}).boxed_unsync()))
+        })
+    });
+    ((GroupResource::new("", "services"), "proxy".to_owned()), connect)
+}
+
+fn connection(node: Arc<OnceLock<Node>>, subresource: &'static str) -> Connection {
     let connect: apiserver::Connect = Arc::new(move |connect: ConnectRequest| {
         let node = node.get().cloned();
         Box::pin(async move {

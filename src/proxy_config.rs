@@ -8,26 +8,25 @@ use std::process::ExitCode;
 
 use anyhow::{Context, bail};
 use clap::{Args, ValueEnum};
-use k8s_openapi::api::core::v1::Pod;
-use kube::api::{Api, AttachParams};
 use serde_json::Value;
-use tokio::io::AsyncReadExt;
 
 use crate::cli::{HomeArg, OutputArg};
-use crate::objects;
+use crate::federation::Home;
 use crate::output::{self, Format};
-use dump::Dump;
+use crate::{objects, pod};
 use table::Filter;
 
-/// The container that is a sidecar.
-const CONTAINER: &str = "istio-proxy";
+pub(crate) use dump::{Dump, text};
+
+/// Where a proxy shows its configuration.
+pub(crate) const DUMP: &str = "/config_dump?include_eds";
 
 #[derive(Args)]
 pub(crate) struct ProxyConfigArgs {
     /// What to show
     #[arg(value_enum, ignore_case = true)]
     part: Part,
-    /// Whose: POD, POD.NAMESPACE or POD with -n
+    /// Whose: POD, POD.NAMESPACE or deploy/NAME
     #[arg(required_unless_present = "file", conflicts_with = "file", value_name = "POD")]
     pod: Option<String>,
     /// A file that holds what /config_dump?include_eds answered, or `-`
@@ -62,7 +61,7 @@ pub(crate) struct ProxyConfigArgs {
 
 /// A part of what a proxy is told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(super) enum Part {
+pub(crate) enum Part {
     #[value(alias = "listener", alias = "l")]
     Listeners,
     #[value(alias = "route", alias = "r")]
@@ -132,47 +131,13 @@ fn read(file: &std::path::Path) -> anyhow::Result<String> {
 }
 
 /// Asks the proxy of a pod.
-fn ask(
-    home: &crate::federation::Home,
-    context: Option<&str>,
-    pod: &str,
-    namespace: Option<String>,
-) -> anyhow::Result<String> {
+fn ask(home: &Home, context: Option<&str>, text: &str, namespace: Option<String>) -> anyhow::Result<String> {
     home.expect()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let (client, default_namespace) = objects::connect(home, context).await?;
-        let (name, namespace) = match (namespace, pod.split_once('.')) {
-            (Some(namespace), _) => (pod, namespace),
-            (None, Some((name, namespace))) => (name, namespace.to_owned()),
-            (None, None) => (pod, default_namespace),
-        };
-        let pods: Api<Pod> = Api::namespaced(client, &namespace);
-        let params = AttachParams::default().container(CONTAINER).stdout(true).stderr(true);
-        let command = ["pilot-agent", "request", "GET", "/config_dump?include_eds"];
-        let mut process = pods
-            .exec(name, command, &params)
-            .await
-            .with_context(|| format!("the sidecar of {name}.{namespace} cannot be asked"))?;
-        let (mut text, mut complaint) = (String::new(), String::new());
-        let (stdout, stderr) = (process.stdout(), process.stderr());
-        let told = async {
-            if let Some(mut stdout) = stdout {
-                stdout.read_to_string(&mut text).await?;
-            }
-            std::io::Result::Ok(())
-        };
-        let complained = async {
-            if let Some(mut stderr) = stderr {
-                stderr.read_to_string(&mut complaint).await?;
-            }
-            std::io::Result::Ok(())
-        };
-        tokio::try_join!(told, complained)?;
-        if text.is_empty() {
-            bail!("the sidecar of {name}.{namespace} does not answer: {}", complaint.trim());
-        }
-        Ok(text)
+        let pod = pod::find(&client, text, &namespace.unwrap_or(default_namespace)).await?;
+        pod::admin_page(&client, &pod, DUMP).await
     })
 }
 

@@ -16,7 +16,7 @@ impl Kind {
     fn has(&self, objects: &Objects, pod: &Pod, name: &str) -> bool {
         match self {
             Kind::Pod => pod.metadata.name.as_deref() == Some(name),
-            Kind::Deployment => is_of_deployment(pod, name),
+            Kind::Deployment => crate::pod::is_of_deployment(pod, name),
             Kind::Service => objects.services.iter().any(|service| {
                 let same = service.metadata.namespace == pod.metadata.namespace;
                 same && service.metadata.name.as_deref() == Some(name) && selects(service, pod)
@@ -159,13 +159,6 @@ fn answers_to(service: &Service, text: &str, own: &str) -> bool {
             rest.strip_prefix(namespace).is_some_and(|domain| ["", ".svc", ".svc.cluster.local"].contains(&domain))
         }
     }
-}
-
-/// A ReplicaSet has the name of its Deployment, followed by the hash that its pods have as a label.
-fn is_of_deployment(pod: &Pod, name: &str) -> bool {
-    let hash = pod.metadata.labels.as_ref().and_then(|labels| labels.get("pod-template-hash"));
-    let owners = pod.metadata.owner_references.iter().flatten();
-    hash.is_some_and(|hash| owners.into_iter().any(|o| o.kind == "ReplicaSet" && o.name == format!("{name}-{hash}")))
 }
 
 /// A pod's address.

@@ -6,10 +6,10 @@ use serde_json::Value;
 use super::Part;
 
 /// A dump of a proxy's configuration.
-pub(super) struct Dump(Value);
+pub(crate) struct Dump(Value);
 
 impl Dump {
-    pub(super) fn parse(text: &str) -> anyhow::Result<Dump> {
+    pub(crate) fn parse(text: &str) -> anyhow::Result<Dump> {
         let value: Value = serde_json::from_str(text)?;
         if !value["configs"].is_array() {
             bail!("there is no list of configs");
@@ -17,16 +17,16 @@ impl Dump {
         Ok(Dump(value))
     }
 
-    pub(super) fn whole(&self) -> &Value {
+    pub(crate) fn whole(&self) -> &Value {
         &self.0
     }
 
-    pub(super) fn bootstrap(&self) -> Value {
+    pub(crate) fn bootstrap(&self) -> Value {
         self.section("BootstrapConfigDump").next().map(|section| section["bootstrap"].clone()).unwrap_or_default()
     }
 
     /// The resources of a part, those that are in force.
-    pub(super) fn of(&self, part: Part) -> Vec<&Value> {
+    pub(crate) fn of(&self, part: Part) -> Vec<&Value> {
         let (section, lists): (&str, &[(&str, &str)]) = match part {
             Part::Listeners => (
                 "ListenersConfigDump",
@@ -54,6 +54,21 @@ impl Dump {
         lists.iter().flat_map(listed).collect()
     }
 
+    /// The resources of a part that the control plane has sent, as they are in force.
+    pub(crate) fn sent(&self, part: Part) -> impl Iterator<Item = &Value> {
+        let (section, list, inside) = match part {
+            Part::Listeners => ("ListenersConfigDump", "dynamic_listeners", "/active_state/listener"),
+            Part::Routes => ("RoutesConfigDump", "dynamic_route_configs", "/route_config"),
+            Part::Endpoints => ("EndpointsConfigDump", "dynamic_endpoint_configs", "/endpoint_config"),
+            Part::Secrets => ("SecretsConfigDump", "dynamic_active_secrets", "/secret"),
+            Part::Clusters | Part::Bootstrap | Part::All => {
+                ("ClustersConfigDump", "dynamic_active_clusters", "/cluster")
+            }
+        };
+        let elements = self.section(section).flat_map(move |section| array(&section[list]));
+        elements.filter_map(move |element| element.pointer(inside))
+    }
+
     fn section(&self, name: &str) -> impl Iterator<Item = &Value> {
         let ends = format!(".{name}");
         array(&self.0["configs"])
@@ -63,11 +78,11 @@ impl Dump {
 }
 
 /// The elements of a list; of anything else none.
-pub(super) fn array(value: &Value) -> &[Value] {
+pub(crate) fn array(value: &Value) -> &[Value] {
     value.as_array().map_or(&[], Vec::as_slice)
 }
 
 /// A text; empty if there is none.
-pub(super) fn text(value: &Value) -> &str {
+pub(crate) fn text(value: &Value) -> &str {
     value.as_str().unwrap_or_default()
 }

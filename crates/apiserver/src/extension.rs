@@ -89,6 +89,10 @@ pub struct ConnectRequest {
     pub namespace: String,
     /// The name of the object.
     pub name: String,
+    /// The port that `proxy` is to reach, by number or name; empty if none is said.
+    pub port: String,
+    /// What the path says behind `proxy`, without a slash before it.
+    pub beyond: String,
     /// The object as stored.
     pub object: Arc<Value>,
     /// Who asks.

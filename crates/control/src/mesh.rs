@@ -98,6 +98,11 @@ impl ControlPlane {
         monitoring::serve(self, listener, stop).await
     }
 
+    /// What is answered at the port of [`ControlPlane::serve_monitoring`].
+    pub fn page(&self, method: &http::Method, path: &str, query: &str) -> http::Response<String> {
+        monitoring::answer(self, method, path, query)
+    }
+
     /// Warns whoever applies an object of Istio's of what it says without effect.
     pub fn admission(&self) -> Admission {
         warnings::admission(self)

@@ -15,6 +15,7 @@ mod access_log;
 pub mod analysis;
 mod changes;
 mod cluster;
+pub mod description;
 mod destination;
 mod diagnostic;
 mod endpoint;

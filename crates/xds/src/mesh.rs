@@ -18,7 +18,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 pub use objects::Objects;
 pub(crate) use protocol::Protocol;
 pub(crate) use service::{Discovery, Endpoint, Port, Service, Services, Target, Visibility};
-pub(crate) use workload::Workloads;
+pub(crate) use workload::{Workload, Workloads};
 
 use crate::node::{Role, Router};
 use crate::patch::EnvoyFilters;

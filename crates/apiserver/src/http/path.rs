@@ -15,8 +15,10 @@ pub(super) struct ResourcePath {
     pub(super) resource: String,
     /// Empty for collections.
     pub(super) name: String,
-    /// `status`, `scale`, `exec`, …; may hold further segments (`proxy/x`).
+    /// `status`, `scale`, `exec`, …; with further segments, which none but `proxy` can have.
     pub(super) subresource: String,
+    /// What is behind `proxy`, which is a path of its own.
+    pub(super) beyond: String,
 }
 
 impl ResourcePath {
@@ -47,13 +49,18 @@ pub(super) fn parse(path: &str) -> Option<ResourcePath> {
     if resource.is_empty() || (name.is_empty() && !rest.is_empty()) {
         return None;
     }
+    let (subresource, beyond) = match rest {
+        ["proxy", beyond @ ..] => ("proxy".to_owned(), beyond.join("/")),
+        rest => (rest.join("/"), String::new()),
+    };
     Some(ResourcePath {
         group,
         version,
         namespace: namespace.to_owned(),
         resource: (*resource).to_owned(),
         name: (*name).to_owned(),
-        subresource: rest.join("/"),
+        subresource,
+        beyond,
     })
 }
 
@@ -79,12 +86,15 @@ mod tests {
                 "/apis/rbac.authorization.k8s.io/v1/clusterroles/system%3Ax",
                 ["rbac.authorization.k8s.io", "v1", "", "clusterroles", "system:x", ""],
             ),
-            ("/api/v1/nodes/n/proxy/a/b", ["", "v1", "", "nodes", "n", "proxy/a/b"]),
+            ("/api/v1/pods/a/exec/b", ["", "v1", "", "pods", "a", "exec/b"]),
         ] {
             let found = parse(path).unwrap();
-            let ResourcePath { group, version, namespace, resource, name, subresource } = &found;
+            let ResourcePath { group, version, namespace, resource, name, subresource, beyond } = &found;
             assert_eq!([group, version, namespace, resource, name, subresource], expected, "{path}");
+            assert_eq!(beyond, "");
         }
+        let behind = parse("/api/v1/namespaces/n/services/http:s:80/proxy/a/b").unwrap();
+        assert_eq!([&*behind.name, &*behind.subresource, &*behind.beyond], ["http:s:80", "proxy", "a/b"]);
     }
 
     #[test]

@@ -125,8 +125,12 @@ impl Server {
         user: UserInfo,
     ) -> Result<ConnectRequest, ApiError> {
         let kind = self.registry.find(&path.group, &path.version, &path.resource).ok_or_else(ApiError::no_such_path)?;
-        let object = self.store.get(&kind.key(&path.namespace, &path.name));
-        let object = object.ok_or_else(|| ApiError::not_found(&path.group, &path.resource, &path.name))?;
+        let (name, port) = match path.subresource.as_str() {
+            "proxy" => name_and_port(&path.name),
+            _ => (path.name.as_str(), ""),
+        };
+        let object = self.store.get(&kind.key(&path.namespace, name));
+        let object = object.ok_or_else(|| ApiError::not_found(&path.group, &path.resource, name))?;
         if !matches!(*request.method(), Method::GET | Method::POST) {
             return Err(ApiError::method_not_allowed());
         }
@@ -135,9 +139,18 @@ impl Server {
             let message = format!("{}/{} is served to connections only", path.resource, path.subresource);
             return Err(ApiError::bad_request(message));
         };
-        let ResourcePath { namespace, name, .. } = path;
+        let (name, port) = (name.to_owned(), port.to_owned());
+        let ResourcePath { namespace, beyond, .. } = path;
         let object = Arc::new(kind.show(&object));
-        Ok(ConnectRequest { namespace, name, object, user, request: Request::from_parts(parts, body) })
+        Ok(ConnectRequest { namespace, name, port, beyond, object, user, request: Request::from_parts(parts, body) })
+    }
+}
+
+/// What `proxy` is asked of: `NAME`, `NAME:PORT` or `SCHEME:NAME:PORT`.
+fn name_and_port(text: &str) -> (&str, &str) {
+    match text.split(':').collect::<Vec<_>>()[..] {
+        [name, port] | [_, name, port] => (name, port),
+        _ => (text, ""),
     }
 }
 

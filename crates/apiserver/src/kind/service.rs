@@ -1,5 +1,6 @@
 //! Services and where they lead to.
 
+use api::GroupVersion;
 use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::api::discovery::v1 as discovery;
 use serde_json::Value;
@@ -11,6 +12,7 @@ pub(super) fn kinds() -> Vec<Kind> {
     let service = builtin::stored::<core::Service>("service", &["svc"])
         .in_all()
         .with_status()
+        .with_subresource("proxy", GroupVersion::parse("v1"), "ServiceProxyOptions", &["create", "get"])
         .with_fields(&["spec.clusterIP", "spec.type"])
         .with_columns(
             vec![

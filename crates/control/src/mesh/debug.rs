@@ -5,16 +5,20 @@ use std::collections::BTreeMap;
 use api::NamespacedName;
 use envoy::TypeUrl;
 use envoy::ads::{Resource, Snapshot};
-use prost_reflect::{DescriptorPool, DynamicMessage};
+use prost_reflect::{DescriptorPool, DynamicMessage, SerializeOptions};
 use serde_json::{Map, Value, json};
 
 use super::ControlPlane;
+use super::metrics::abbreviation;
 use super::proxies::Proxy;
 
 /// The paths, with what each shows.
 const PATHS: [(&str, &str); 8] = [
     ("/debug/adsz", "the connected proxies"),
-    ("/debug/syncz", "the nonces of what each proxy was sent, has acknowledged and has refused, by type"),
+    (
+        "/debug/syncz",
+        "how far each proxy is with each type, and the nonces of what it was sent, acknowledged and refused",
+    ),
     ("/debug/nacks", "what proxies have refused, and why"),
     ("/debug/configz", "the objects of Istio's kinds"),
     ("/debug/edsz", "?proxyID=POD.NAMESPACE: the endpoints that a proxy is told"),
@@ -75,8 +79,22 @@ fn clients(plane: &ControlPlane) -> Value {
 
 fn synchronization(proxy: &Proxy) -> Value {
     let dialogues = proxy.dialogues();
-    let mut status =
-        json!({ "proxy": short_name(proxy), "proxy_type": proxy.role.as_str(), "proxy_version": proxy.program });
+    let types = dialogues.iter().map(|(type_url, dialogue)| {
+        let state = dialogue.state();
+        let mut shown = json!({ "status": state });
+        if state == "ERROR" {
+            shown["reason"] = json!(dialogue.reason);
+        }
+        (abbreviation(*type_url).to_uppercase(), shown)
+    });
+    let mut status = json!({
+        "cluster_id": proxy.cluster,
+        "proxy": short_name(proxy),
+        "proxy_type": proxy.role.as_str(),
+        "proxy_version": proxy.program,
+        "connected_at": proxy.connected.to_string(),
+        "types": types.collect::<Map<String, Value>>(),
+    });
     let names = [
         (TypeUrl::Cluster, "cluster"),
         (TypeUrl::Listener, "listener"),
@@ -156,7 +174,8 @@ fn message(pool: &Option<DescriptorPool>, resource: &Resource) -> Value {
     let decoded = || {
         let any = pool.as_ref()?.get_message_by_name("google.protobuf.Any")?;
         let message = DynamicMessage::decode(any, resource.encoded().as_ref()).ok()?;
-        serde_json::to_value(message).ok()
+        let options = SerializeOptions::new().use_proto_field_name(true);
+        message.serialize_with_options(serde_json::value::Serializer, &options).ok()
     };
     decoded().unwrap_or_else(|| json!({ "name": &**resource.name() }))
 }

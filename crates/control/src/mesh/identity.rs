@@ -9,6 +9,7 @@ use envoy::envoy::config::core::v3::node::UserAgentVersionType;
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 use pki::SpiffeId;
+use prost_types::value::Kind;
 use tokio::time::{Instant, timeout_at};
 use tonic::Status;
 use xds::Role;
@@ -25,7 +26,7 @@ pub(super) async fn admit<'a>(
     peer: &SpiffeId,
     node: &core::Node,
 ) -> Result<Connected<'a>, Status> {
-    let identity = Identity::parse(&node.id).map_err(Status::invalid_argument)?;
+    let identity = Identity::of(node).map_err(Status::invalid_argument)?;
     let name = &identity.pod;
     let latest = Instant::now() + PATIENCE;
     let mut changed = plane.0.changed.hear();
@@ -35,7 +36,7 @@ pub(super) async fn admit<'a>(
         if let Some(pod) = pod {
             check(&pod, peer, plane.world().mesh.config()).map_err(Status::permission_denied)?;
             let uid = pod.uid().unwrap_or_default();
-            let proxy = Proxy::new(node.id.clone(), identity, uid, program(node));
+            let proxy = Proxy::new(node.id.clone(), identity, uid);
             return Ok(plane.0.proxies.join(proxy));
         }
         let news = async {
@@ -53,22 +54,28 @@ pub(super) async fn admit<'a>(
 }
 
 /// Who a proxy says it is.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Identity {
     pub(super) role: Role,
     pub(super) pod: NamespacedName,
+    /// Its program's name and version; empty if it does not say so.
+    pub(super) program: String,
+    /// The cluster that it is in; empty if it does not say so.
+    pub(super) cluster: String,
 }
 
 impl Identity {
-    /// Reads a node's id, `sidecar~IP~POD.NAMESPACE~DOMAIN` or `router~…`.
-    fn parse(id: &str) -> Result<Identity, String> {
+    /// Reads a node, whose id is `sidecar~IP~POD.NAMESPACE~DOMAIN` or `router~…`.
+    fn of(node: &core::Node) -> Result<Identity, String> {
+        let id = &node.id;
         let wrong = || format!("the node id {id:?} is not sidecar~IP~POD.NAMESPACE~DOMAIN, or router~…");
         let [kind, _, pod, _] = id.split('~').collect::<Vec<_>>()[..] else { return Err(wrong()) };
         let served = || format!("a proxy of type {kind:?} is not served; sidecars and routers are");
         let role = Role::of_type(kind).ok_or_else(served)?;
         // A pod's name may have dots, a namespace's has none.
         let (name, namespace) = pod.rsplit_once('.').ok_or_else(wrong)?;
-        Ok(Identity { role, pod: NamespacedName::new(namespace, name) })
+        let pod = NamespacedName::new(namespace, name);
+        Ok(Identity { role, pod, program: program(node), cluster: cluster(node) })
     }
 }
 
@@ -99,6 +106,14 @@ fn program(node: &core::Node) -> String {
     format!("{} {version}", node.user_agent_name).trim().to_owned()
 }
 
+fn cluster(node: &core::Node) -> String {
+    let said = node.metadata.as_ref().and_then(|said| said.fields.get("CLUSTER_ID")?.kind.as_ref());
+    match said {
+        Some(Kind::StringValue(cluster)) => cluster.clone(),
+        _ => String::new(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use k8s_openapi::api::core::v1::PodSpec;
@@ -107,11 +122,12 @@ mod tests {
 
     #[test]
     fn a_node_id_names_its_pod() {
-        let of = |id: &str| Identity::parse(id);
+        let of = |id: &str| Identity::of(&core::Node { id: id.to_owned(), ..core::Node::default() });
         let pod = NamespacedName::new("foo", "sleep-5.x");
-        let sidecar = Identity { role: Role::Sidecar, pod: pod.clone() };
+        let (program, cluster) = (String::new(), String::new());
+        let sidecar = Identity { role: Role::Sidecar, pod: pod.clone(), program, cluster };
+        let router = Identity { role: Role::Router, pod, ..sidecar.clone() };
         assert_eq!(of("sidecar~10.33.1.2~sleep-5.x.foo~foo.svc.cluster.local"), Ok(sidecar));
-        let router = Identity { role: Role::Router, pod };
         assert_eq!(of("router~10.33.1.2~sleep-5.x.foo~foo.svc.cluster.local"), Ok(router));
         for id in ["", "sidecar~1~2", "waypoint~10.0.0.1~gw.ns~ns.svc", "sidecar~10.0.0.1~pod~ns.svc"] {
             assert!(of(id).is_err(), "{id}");

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use http::header::CONTENT_TYPE;
 use http::{Method, Request, Response, StatusCode};
-use hyper::body::{Body, Bytes, Incoming};
+use http_body_util::Full;
+use hyper::body::{Bytes, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use serde_json::{Value, json};
@@ -39,9 +40,10 @@ pub(super) async fn serve(
         match accepted {
             Ok((stream, address)) => {
                 let plane = plane.clone();
-                let service = service_fn(move |request| {
-                    let answer = answer(&plane, &request);
-                    async move { Ok::<_, Infallible>(answer) }
+                let service = service_fn(move |request: Request<Incoming>| {
+                    let uri = request.uri();
+                    let answer = answer(&plane, request.method(), uri.path(), uri.query().unwrap_or_default());
+                    async move { Ok::<_, Infallible>(answer.map(|text| Full::new(Bytes::from(text)))) }
                 });
                 let mut builder = hyper::server::conn::http1::Builder::new();
                 builder.timer(TokioTimer::new()).header_read_timeout(REQUEST_HEAD);
@@ -60,16 +62,13 @@ pub(super) async fn serve(
     }
 }
 
-fn answer(
-    plane: &ControlPlane,
-    request: &Request<Incoming>,
-) -> Response<impl Body<Data = Bytes, Error = Infallible> + use<>> {
-    let uri = request.uri();
-    let (status, kind, text) = match (request.method(), uri.path()) {
-        (&Method::GET | &Method::HEAD, path) => page(plane, path, uri.query().unwrap_or_default()),
+/// The page at a path.
+pub(super) fn answer(plane: &ControlPlane, method: &Method, path: &str, query: &str) -> Response<String> {
+    let (status, kind, text) = match *method {
+        Method::GET | Method::HEAD => page(plane, path, query),
         _ => (StatusCode::METHOD_NOT_ALLOWED, PLAIN, "only GET is served\n".to_owned()),
     };
-    let mut response = Response::new(http_body_util::Full::new(Bytes::from(text)));
+    let mut response = Response::new(text);
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, http::HeaderValue::from_static(kind));
     response

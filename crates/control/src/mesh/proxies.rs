@@ -39,8 +39,9 @@ pub(super) struct Proxy {
     pub(super) pod: NamespacedName,
     /// The pod's; a pod made again under the same name is another.
     pub(super) uid: String,
-    /// The program's name and version, if it says so.
+    /// The program's name and version, and the cluster that it is in, if it says so.
     pub(super) program: String,
+    pub(super) cluster: String,
     pub(super) connected: Timestamp,
     snapshot: watch::Sender<Option<Snapshot>>,
     /// When the first change was heard of that the proxy has not been sent yet.
@@ -58,6 +59,18 @@ pub(super) struct Dialogue {
     pub(super) rejected: String,
     /// Why the last refused response was.
     pub(super) reason: String,
+}
+
+impl Dialogue {
+    /// The state in istioctl's words.
+    pub(super) fn state(&self) -> &'static str {
+        match self {
+            Dialogue { sent, .. } if sent.is_empty() => "NOT SENT",
+            Dialogue { sent, acknowledged, .. } if acknowledged == sent => "SYNCED",
+            Dialogue { sent, rejected, .. } if rejected == sent => "ERROR",
+            _ => "STALE",
+        }
+    }
 }
 
 /// A proxy that is counted as connected until this is dropped.
@@ -111,14 +124,15 @@ impl Drop for Connected<'_> {
 }
 
 impl Proxy {
-    pub(super) fn new(id: String, identity: Identity, uid: String, program: String) -> Proxy {
-        let Identity { role, pod } = identity;
+    pub(super) fn new(id: String, identity: Identity, uid: String) -> Proxy {
+        let Identity { role, pod, program, cluster } = identity;
         Proxy {
             id,
             role,
             pod,
             uid,
             program,
+            cluster,
             connected: Timestamp::now(),
             snapshot: watch::Sender::new(None),
             since: Mutex::default(),
@@ -161,5 +175,27 @@ impl Proxy {
 
     pub(super) fn dialogues(&self) -> MutexGuard<'_, BTreeMap<TypeUrl, Dialogue>> {
         self.dialogues.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_sent_last_is_what_counts() {
+        let state = |sent: &str, acknowledged: &str, rejected: &str| {
+            let dialogue = Dialogue {
+                sent: sent.to_owned(),
+                acknowledged: acknowledged.to_owned(),
+                rejected: rejected.to_owned(),
+                reason: String::new(),
+            };
+            dialogue.state()
+        };
+        assert_eq!(state("", "", ""), "NOT SENT");
+        assert_eq!(state("2", "2", "1"), "SYNCED");
+        assert_eq!(state("3", "2", "1"), "STALE");
+        assert_eq!(state("3", "2", "3"), "ERROR");
     }
 }

@@ -169,7 +169,10 @@ async fn talk<P: Protocol>(
 /// Takes a request in; whether an answer may be due.
 fn hear<P: Protocol>(protocol: &mut P, proxy: &Proxy, request: &P::Request, metrics: &Metrics) -> bool {
     match protocol.hear(request) {
-        Heard::Subscribed(_) => return true,
+        Heard::Subscribed(type_url) => {
+            proxy.dialogues().entry(type_url).or_default();
+            return true;
+        }
         Heard::Acknowledged(type_url) => {
             proxy.dialogues().entry(type_url).or_default().acknowledged = P::nonce(request).to_owned();
             return protocol.holds_back();

@@ -259,7 +259,9 @@ async fn a_proxy_that_refuses_holds_nobody_up_and_hears_of_what_follows() {
     let refused = |proxies: &Value| {
         let of = |name: &str| proxies.as_array().unwrap().iter().find(|p| p["proxy"] == name).cloned().unwrap();
         let (a, b) = (of("a.default"), of("b.default"));
-        a["listener_nacked"] == a["listener_sent"] && b["listener_acked"] == b["listener_sent"]
+        let states = (&a["types"]["LDS"]["status"], &b["types"]["LDS"]["status"]);
+        let nonces = a["listener_nacked"] == a["listener_sent"] && b["listener_acked"] == b["listener_sent"];
+        nonces && states == (&"ERROR".into(), &"SYNCED".into())
     };
     mesh.until_page("/debug/syncz", refused).await;
     let nacks = mesh.until_page("/debug/nacks", |nacks| nacks[0]["proxy"] == "a.default").await;
@@ -325,6 +327,7 @@ async fn the_control_plane_shows_what_it_knows() {
     let listeners = dump["configs"][1]["dynamic_listeners"].as_array().unwrap();
     let inbound = listeners.iter().find(|l| l["name"] == "virtualInbound").unwrap();
     assert_eq!(inbound["active_state"]["listener"]["@type"], TypeUrl::Listener.as_str());
+    assert_eq!(inbound["active_state"]["listener"]["address"]["socket_address"]["port_value"], 15006);
     assert_eq!(mesh.page("/debug/config_dump?proxyID=b.default").await.0, 404);
     let clients = mesh.until_page("/debug/adsz", |clients| clients["totalClients"] == 1).await;
     assert_eq!(clients["clients"][0]["connectionId"], "a.default");

@@ -25,6 +25,11 @@ impl Bound {
         self.routes.push(route.clone());
     }
 
+    /// All of them, oldest first.
+    pub(crate) fn all(&self) -> impl Iterator<Item = &Arc<Route>> {
+        self.routes.iter()
+    }
+
     /// Those with a host that has some names in common with `host`, each with the narrower of both and with its rank by
     /// age.
     pub(crate) fn meeting(&self, host: &Hostname) -> impl Iterator<Item = (Hostname, usize, &Arc<Route>)> {
