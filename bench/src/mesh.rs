@@ -16,15 +16,34 @@ use testkit::until_async;
 use crate::connection::{Connection, Server};
 
 const NAMESPACES: usize = 10;
-/// In each namespace.
-const SERVICES: usize = 100;
-/// In each namespace; each is of a pod behind a service of the same name.
-const PODS: usize = 20;
-pub(crate) const PROXIES: usize = NAMESPACES * PODS;
 
 const ROOT_NAMESPACE: &str = "istio-system";
 const PORT: u16 = 9000;
-const LIMIT: Duration = Duration::from_secs(30);
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// How large the mesh is: multiples of the number of namespaces.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Size {
+    pub(crate) services: usize,
+    /// Each is of a pod behind one of the services.
+    pub(crate) proxies: usize,
+}
+
+impl Size {
+    fn services_each(self) -> usize {
+        self.services / NAMESPACES
+    }
+
+    fn pods_each(self) -> usize {
+        self.proxies / NAMESPACES
+    }
+
+    /// The service of a namespace that the `n`th of its pods is behind.
+    fn service_of(self, n: usize) -> usize {
+        // The last one of each has an endpoint of its own, which is edited.
+        n % (self.services_each() - 1)
+    }
+}
 
 /// A pod that has a proxy.
 #[derive(Debug, Clone)]
@@ -36,8 +55,11 @@ pub(crate) struct Workload {
 
 /// An object that is edited, again and again.
 pub(crate) struct Edited {
+    pub(crate) what: &'static str,
     path: String,
     document: fn(usize) -> Value,
+    /// Whose proxies must hear of it.
+    pub(crate) concerns: fn(&Workload) -> bool,
 }
 
 impl Edited {
@@ -48,43 +70,104 @@ impl Edited {
     }
 }
 
-/// The policy of the workload that [`is_restricted`].
-pub(crate) fn policy_of_one() -> Edited {
-    Edited { path: format!("{}/edited", policies(&namespace(0))), document: rules }
+/// An object of each kind that changes what proxies have.
+pub(crate) fn edited(size: Size) -> Vec<Edited> {
+    let all: fn(&Workload) -> bool = |_| true;
+    let of = |what, path, document, concerns| Edited { what, path, document, concerns };
+    let last = format!("s{}", size.services_each() - 1);
+    let core = format!("/api/v1/namespaces/{}", namespace(0));
+    vec![
+        of(
+            "AuthorizationPolicy of one workload",
+            istio("security", 0, "authorizationpolicies", "edited"),
+            rules,
+            is_restricted,
+        ),
+        of("AuthorizationPolicy of all", format!("{}/edited", policies(ROOT_NAMESPACE)), rules, all),
+        of("PeerAuthentication of a namespace", istio("security", 0, "peerauthentications", "edited"), modes, is_first),
+        of("EndpointSlice", format!("{}/{last}", slices(&namespace(0))), endpoints, all),
+        of("Service", format!("{core}/services/{last}"), ports, all),
+        of("DestinationRule", istio("networking", 0, "destinationrules", "edited"), pools, all),
+        of("VirtualService", istio("networking", 0, "virtualservices", "edited"), routes, all),
+        of("ServiceEntry", istio("networking", 0, "serviceentries", "edited"), outside, all),
+    ]
 }
 
-/// The policy that every workload has.
-pub(crate) fn policy_of_all() -> Edited {
-    Edited { path: format!("{}/edited", policies(ROOT_NAMESPACE)), document: rules }
+/// The endpoint of the last service of the `n`th namespace, to be changed often.
+pub(crate) fn churned(size: Size, n: usize) -> Edited {
+    let last = format!("s{}", size.services_each() - 1);
+    let path = format!("{}/{last}", slices(&namespace(n % NAMESPACES)));
+    Edited { what: "EndpointSlice", path, document: endpoints, concerns: |_| true }
 }
 
-/// The endpoint of a service that everybody may call.
-pub(crate) fn endpoint() -> Edited {
-    Edited {
-        path: format!("{}/s{}", slices(&namespace(0)), SERVICES - 1),
-        document: |n| json!({"endpoints": [{"addresses": [format!("10.33.250.{}", n % 250 + 1)]}]}),
-    }
+fn is_restricted(workload: &Workload) -> bool {
+    is_first(workload) && workload.pod == "w0"
 }
 
-/// Whether [`policy_of_one`] is for this workload.
-pub(crate) fn is_restricted(workload: &Workload) -> bool {
-    workload.namespace == namespace(0) && workload.pod == "s0"
+fn is_first(workload: &Workload) -> bool {
+    workload.namespace == namespace(0)
+}
+
+fn endpoints(n: usize) -> Value {
+    json!({"endpoints": [{"addresses": [format!("10.33.250.{}", n % 250 + 1)]}]})
+}
+
+fn ports(n: usize) -> Value {
+    let port = |name: &str, port| json!({"name": name, "port": port, "protocol": "TCP"});
+    json!({"spec": {"ports": [port("tcp", usize::from(PORT)), port("tcp-more", 10_000 + n)]}})
+}
+
+fn pools(n: usize) -> Value {
+    let pool = json!({"tcp": {"maxConnections": 100 + n}});
+    json!({"spec": {"host": "s0.mesh-1.svc.cluster.local", "trafficPolicy": {"connectionPool": pool}}})
+}
+
+fn routes(n: usize) -> Value {
+    let to = |service: usize, weight| {
+        let host = format!("s{service}.mesh-1.svc.cluster.local");
+        json!({"destination": {"host": host, "port": {"number": PORT}}, "weight": weight})
+    };
+    let route = json!([to(2, 1 + n % 98), to(3, 99 - n % 98)]);
+    json!({"spec": {"hosts": ["s2.mesh-1.svc.cluster.local"], "tcp": [{"route": route}]}})
+}
+
+fn outside(n: usize) -> Value {
+    let port = json!({"number": 9000 + n, "name": "tcp", "protocol": "TCP"});
+    json!({"spec": {
+        "hosts": ["edited.example"], "addresses": ["240.1.2.3"], "ports": [port], "resolution": "STATIC",
+        "location": "MESH_EXTERNAL", "endpoints": [{"address": "198.51.100.7"}],
+    }})
+}
+
+fn modes(n: usize) -> Value {
+    json!({"spec": {"mtls": {"mode": if n.is_multiple_of(2) { "PERMISSIVE" } else { "STRICT" }}}})
+}
+
+fn istio(group: &str, n: usize, plural: &str, name: &str) -> String {
+    format!("/apis/{group}.istio.io/v1/namespaces/{}/{plural}/{name}", namespace(n))
 }
 
 /// Creates everything; returns the pods.
-pub(crate) async fn furnish(server: &Server) -> anyhow::Result<Vec<Workload>> {
-    let workloads = try_join_all((0..NAMESPACES).map(|n| furnish_namespace(server, n))).await?;
+pub(crate) async fn furnish(server: &Server, size: Size) -> anyhow::Result<Vec<Workload>> {
+    let workloads = try_join_all((0..NAMESPACES).map(|n| furnish_namespace(server, n, size))).await?;
     let mut connection = server.connect().await?;
-    let one = json!({"matchLabels": {"app": "s0"}});
-    for (namespace, selector) in [(namespace(0), Some(one)), (ROOT_NAMESPACE.to_owned(), None)] {
-        let mut policy = rules(0);
-        policy["apiVersion"] = "security.istio.io/v1".into();
-        policy["kind"] = "AuthorizationPolicy".into();
-        policy["metadata"] = json!({"name": "edited"});
-        if let Some(selector) = selector {
-            policy["spec"]["selector"] = selector;
-        }
-        connection.request(Method::POST, &policies(&namespace), policy.to_string()).await?;
+    let mut one = rules(0);
+    one["spec"]["selector"] = json!({"matchLabels": {"pod": "w0"}});
+    let security = "security.istio.io/v1";
+    let networking = "networking.istio.io/v1";
+    let created = [
+        (istio("security", 0, "authorizationpolicies", ""), security, "AuthorizationPolicy", one),
+        (policies(ROOT_NAMESPACE), security, "AuthorizationPolicy", rules(0)),
+        (istio("security", 0, "peerauthentications", ""), security, "PeerAuthentication", modes(0)),
+        (istio("networking", 0, "destinationrules", ""), networking, "DestinationRule", pools(0)),
+        (istio("networking", 0, "virtualservices", ""), networking, "VirtualService", routes(0)),
+        (istio("networking", 0, "serviceentries", ""), networking, "ServiceEntry", outside(0)),
+    ];
+    for (path, version, kind, mut object) in created {
+        object["apiVersion"] = version.into();
+        object["kind"] = kind.into();
+        object["metadata"] = json!({"name": "edited"});
+        connection.request(Method::POST, path.trim_end_matches('/'), object.to_string()).await?;
     }
     Ok(workloads.concat())
 }
@@ -137,7 +220,7 @@ fn rules(n: usize) -> Value {
     json!({"spec": {"action": "DENY", "rules": [{"from": [{"source": source}]}]}})
 }
 
-async fn furnish_namespace(server: &Server, n: usize) -> anyhow::Result<Vec<Workload>> {
+async fn furnish_namespace(server: &Server, n: usize, size: Size) -> anyhow::Result<Vec<Workload>> {
     let mut connection = server.connect().await?;
     let namespace = namespace(n);
     let object = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}});
@@ -147,21 +230,29 @@ async fn furnish_namespace(server: &Server, n: usize) -> anyhow::Result<Vec<Work
         let look = async || connection.is_ok(&path).await.then_some(());
         until_async(&path, LIMIT, look).await;
     }
-    let mut workloads = Vec::new();
-    for i in 0..SERVICES {
-        let (name, address) = (format!("s{i}"), format!("10.33.{}.{}", 200 + n, i + 1));
-        let has_pod = i < PODS;
+    for i in 0..size.services_each() {
+        let (name, has_pod) = (format!("s{i}"), i < size.pods_each().min(size.services_each() - 1));
         connection.request(Method::POST, &format!("{core}/services"), service(&name, has_pod).to_string()).await?;
-        if has_pod {
-            connection.request(Method::POST, &format!("{core}/pods"), pod(&name).to_string()).await?;
-            let path = format!("{core}/pods/{name}/status");
-            connection.request(Method::PATCH, &path, status(&address).to_string()).await?;
-            workloads.push(Workload { namespace: namespace.clone(), pod: name, address });
-        } else {
+        if !has_pod {
+            let address = address(n * size.services_each() + i);
             connection.request(Method::POST, &slices(&namespace), slice(&name, &address).to_string()).await?;
         }
     }
+    let mut workloads = Vec::new();
+    for i in 0..size.pods_each() {
+        let (pod_name, service) = (format!("w{i}"), format!("s{}", size.service_of(i)));
+        let address = address(size.services + n * size.pods_each() + i);
+        connection.request(Method::POST, &format!("{core}/pods"), pod(&pod_name, &service).to_string()).await?;
+        let path = format!("{core}/pods/{pod_name}/status");
+        connection.request(Method::PATCH, &path, status(&address).to_string()).await?;
+        workloads.push(Workload { namespace: namespace.clone(), pod: pod_name, address });
+    }
     Ok(workloads)
+}
+
+/// The `n`th address of pods that nobody runs.
+fn address(n: usize) -> String {
+    format!("10.33.{}.{}", 64 + n / 250, n % 250 + 1)
 }
 
 fn service(name: &str, has_pod: bool) -> Value {
@@ -171,11 +262,11 @@ fn service(name: &str, has_pod: bool) -> Value {
     json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": name}, "spec": spec})
 }
 
-fn pod(name: &str) -> Value {
+fn pod(name: &str, service: &str) -> Value {
     let container = json!({"name": "app", "image": "nothing", "ports": [{"containerPort": PORT}]});
+    let labels = json!({"app": service, "pod": name, "security.istio.io/tlsMode": "istio"});
     json!({
-        "apiVersion": "v1", "kind": "Pod",
-        "metadata": {"name": name, "labels": {"app": name, "security.istio.io/tlsMode": "istio"}},
+        "apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "labels": labels},
         "spec": {"schedulerName": "nobody", "containers": [container]},
     })
 }

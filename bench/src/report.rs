@@ -5,11 +5,18 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use crate::comparison::Comparison;
+use crate::statistics::{milliseconds, percentile};
+
 /// The outcome of one scenario.
 #[derive(Debug, Serialize)]
 pub(crate) struct Report {
-    scenario: &'static str,
+    pub(crate) scenario: &'static str,
     rows: Vec<Row>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) comparisons: Vec<Comparison>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) slopes: Vec<Slope>,
 }
 
 #[derive(Debug, Serialize)]
@@ -22,9 +29,19 @@ struct Row {
     target: Option<String>,
 }
 
+/// How something grows with something else.
+#[derive(Debug, Serialize)]
+pub(crate) struct Slope {
+    pub(crate) what: String,
+    pub(crate) unit: &'static str,
+    /// What grows, and in what.
+    pub(crate) with: &'static str,
+    pub(crate) points: Vec<(f64, f64)>,
+}
+
 impl Report {
     pub(crate) fn new(scenario: &'static str) -> Report {
-        Report { scenario, rows: Vec::new() }
+        Report { scenario, rows: Vec::new(), comparisons: Vec::new(), slopes: Vec::new() }
     }
 
     pub(crate) fn row(mut self, what: impl Into<String>, value: f64, unit: &'static str, target: &str) -> Report {
@@ -36,46 +53,29 @@ impl Report {
     /// The median and the largest of some times, in milliseconds.
     pub(crate) fn times(self, what: &str, times: &mut [Duration], target: &str) -> Report {
         times.sort();
-        let report = self.row(format!("{what}, median"), milliseconds(percentile(times, 50)), "ms", target);
-        report.row(format!("{what}, largest of {}", times.len()), milliseconds(percentile(times, 100)), "ms", "")
+        let report = self.row(format!("{what}, median"), milliseconds(percentile(times, 50.0)), "ms", target);
+        report.row(format!("{what}, largest of {}", times.len()), milliseconds(percentile(times, 100.0)), "ms", "")
     }
 }
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{}", self.scenario)?;
+        for comparison in &self.comparisons {
+            write!(f, "{comparison}")?;
+        }
         for Row { what, value, unit, target } in &self.rows {
-            let digits = if *value < 100.0 { 1 } else { 0 };
-            write!(f, "  {what:<50} {value:>10.digits$} {unit}")?;
+            let digits = if value.abs() < 10.0 { 2 } else { usize::from(*value < 100.0) };
+            write!(f, "  {what:<60} {value:>10.digits$} {unit}")?;
             match target {
                 Some(target) => writeln!(f, "   (target: {target})")?,
                 None => writeln!(f)?,
             }
         }
+        for Slope { what, unit, with, points } in &self.slopes {
+            let points: Vec<String> = points.iter().map(|(x, y)| format!("{x}: {y:.1}")).collect();
+            writeln!(f, "  {what} by {with}: {} {unit}", points.join(", "))?;
+        }
         Ok(())
-    }
-}
-
-/// Of sorted times, the one that `percent` of them do not exceed.
-pub(crate) fn percentile(sorted: &[Duration], percent: usize) -> Duration {
-    let index = (sorted.len() * percent).div_ceil(100).saturating_sub(1);
-    sorted.get(index).copied().unwrap_or_default()
-}
-
-pub(crate) fn milliseconds(time: Duration) -> f64 {
-    time.as_secs_f64() * 1000.0
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn percentiles_are_of_those_measured() {
-        let times: Vec<Duration> = (1..=200).map(Duration::from_millis).collect();
-        assert_eq!(percentile(&times, 50), Duration::from_millis(100));
-        assert_eq!(percentile(&times, 99), Duration::from_millis(198));
-        assert_eq!(percentile(&times, 100), Duration::from_millis(200));
-        assert_eq!(percentile(&[], 50), Duration::ZERO);
     }
 }

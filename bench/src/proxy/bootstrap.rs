@@ -1,50 +1,57 @@
-//! Envoy bootstraps, which both proxies read.
+//! Envoy bootstraps, which our proxy and Envoy read.
 
 use std::net::SocketAddr;
+use std::path::Path;
 
 use serde_json::{Value, json};
 
-use super::certificates::{CLIENT, Certificates, Identity, SERVER};
+use super::certificates::{CLIENT, Certificates, Hosts, Identity, SERVER, host};
+use super::hop::{Hop, PASSED, Terminate, Work};
+use super::requests;
 
-/// One hop: a listener and the endpoint that it leads to, each plain or with mutual TLS.
-pub(crate) struct Hop<'a> {
-    pub(crate) listen: SocketAddr,
-    pub(crate) endpoint: SocketAddr,
-    /// Terminates TLS, as the server.
-    pub(crate) terminate: Option<&'a Certificates>,
-    /// Originates TLS, as the client.
-    pub(crate) originate: Option<&'a Certificates>,
-}
-
-impl Hop<'_> {
-    pub(crate) fn bootstrap(&self) -> Value {
-        let listener = json!({
-            "name": "in", "address": address(self.listen),
-            "filter_chains": [{
-                "filters": [{"name": "envoy.filters.network.tcp_proxy", "typed_config": {
-                    "@type": "type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy",
-                    "stat_prefix": "out", "cluster": "out",
-                }}],
-                "transport_socket": self.terminate.map(downstream),
-            }],
-        });
-        bootstrap(&[listener], &[cluster("out", self.endpoint, self.originate)])
+/// The bootstrap of a hop, whose access log is written to `log`.
+pub(crate) fn of(hop: &Hop<'_>, log: &Path) -> Value {
+    let (filter, http2) = match hop.work {
+        Work::Bytes | Work::Passthrough => (bytes("out"), false),
+        Work::Requests(requests) => (requests::filter(requests, log), requests.http2),
+    };
+    let chains: Vec<Value> = match hop.terminate {
+        Some(Terminate::Hosts(hosts)) => {
+            (0..hosts.identities.len()).map(|n| chain_of_host(hosts, n, &filter)).collect()
+        }
+        Some(Terminate::Mutual(certificates)) => {
+            vec![json!({"filters": [filter], "transport_socket": downstream(&mutual(certificates), true)})]
+        }
+        None if matches!(hop.work, Work::Passthrough) => {
+            vec![json!({"filters": [filter], "filter_chain_match": {"server_names": [PASSED]}})]
+        }
+        None => vec![json!({"filters": [filter]})],
+    };
+    let inspected = matches!(hop.work, Work::Passthrough) || matches!(hop.terminate, Some(Terminate::Hosts(_)));
+    let inspector = json!({"name": "envoy.filters.listener.tls_inspector", "typed_config": {
+        "@type": "type.googleapis.com/envoy.extensions.filters.listener.tls_inspector.v3.TlsInspector",
+    }});
+    let listener = json!({
+        "name": "in", "address": address(hop.listen), "filter_chains": chains,
+        "listener_filters": if inspected { vec![inspector] } else { Vec::new() },
+    });
+    let mut clusters = vec![cluster("out", hop.endpoint, hop.originate)];
+    if http2 {
+        speak_http2(&mut clusters[0]);
     }
+    bootstrap(&[listener], &clusters)
 }
 
 /// `count` services that nobody calls, as a sidecar has them: a listener for each, which is no socket, and a cluster.
 pub(crate) fn services(listen: SocketAddr, endpoint: SocketAddr, count: u32) -> Value {
-    let hop = Hop { listen, endpoint, terminate: None, originate: None }.bootstrap();
-    let mut listeners = vec![hop["static_resources"]["listeners"][0].clone()];
-    let mut clusters = vec![hop["static_resources"]["clusters"][0].clone()];
+    let listener = |name: &str, address: Value, cluster: &str| json!({"name": name, "address": address, "filter_chains": [{"filters": [bytes(cluster)]}]});
+    let mut listeners = vec![listener("in", address(listen), "out")];
+    let mut clusters = vec![cluster("out", endpoint, None)];
     for n in 0..count {
         let name = format!("outbound|9000||service-{n}.bench.svc.cluster.local");
         let ip = std::net::Ipv4Addr::from(0x0a60_0000 + n);
-        let mut listener = listeners[0].clone();
-        listener["name"] = format!("{ip}_9000").into();
-        listener["address"] = address((ip, 9000).into());
+        let mut listener = listener(&format!("{ip}_9000"), address((ip, 9000).into()), &name);
         listener["bind_to_port"] = false.into();
-        listener["filter_chains"][0]["filters"][0]["typed_config"]["cluster"] = name.as_str().into();
         listeners.push(listener);
         clusters.push(cluster(&name, endpoint, None));
     }
@@ -58,6 +65,13 @@ fn bootstrap(listeners: &[Value], clusters: &[Value]) -> Value {
     })
 }
 
+fn bytes(cluster: &str) -> Value {
+    json!({"name": "envoy.filters.network.tcp_proxy", "typed_config": {
+        "@type": "type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy",
+        "stat_prefix": "out", "cluster": cluster,
+    }})
+}
+
 fn cluster(name: &str, endpoint: SocketAddr, originate: Option<&Certificates>) -> Value {
     json!({
         "name": name, "type": "STATIC", "connect_timeout": "5s",
@@ -68,15 +82,33 @@ fn cluster(name: &str, endpoint: SocketAddr, originate: Option<&Certificates>) -
     })
 }
 
+fn speak_http2(cluster: &mut Value) {
+    cluster["typed_extension_protocol_options"] = json!({"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
+        "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
+        "explicit_http_config": {"http2_protocol_options": {}},
+    }});
+}
+
 fn address(of: SocketAddr) -> Value {
     json!({"socket_address": {"address": of.ip().to_string(), "port_value": of.port()}})
 }
 
-fn downstream(certificates: &Certificates) -> Value {
+fn chain_of_host(hosts: &Hosts, n: usize, filter: &Value) -> Value {
+    let certificates = [certificate(&hosts.identities[n])];
+    let mut common = json!({"alpn_protocols": ["http/1.1"], "tls_certificates": certificates});
+    if hosts.mutual {
+        common["validation_context"] = validation(&hosts.certificates, CLIENT);
+    }
+    json!({
+        "filter_chain_match": {"server_names": [host(n)]}, "filters": [filter],
+        "transport_socket": downstream(&common, hosts.mutual),
+    })
+}
+
+fn downstream(common: &Value, mutual: bool) -> Value {
     json!({"name": "envoy.transport_sockets.tls", "typed_config": {
         "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext",
-        "require_client_certificate": true,
-        "common_tls_context": common(certificates, &certificates.server, CLIENT),
+        "require_client_certificate": mutual, "common_tls_context": common,
     }})
 }
 
@@ -88,15 +120,27 @@ fn upstream(certificates: &Certificates) -> Value {
     }})
 }
 
+fn mutual(certificates: &Certificates) -> Value {
+    common(certificates, &certificates.server, CLIENT)
+}
+
 fn common(certificates: &Certificates, own: &Identity, peer: &str) -> Value {
-    let inline = |text: &str| json!({"inline_string": text});
     json!({
-        "tls_certificates": [{"certificate_chain": inline(&own.certificate), "private_key": inline(&own.key)}],
-        "validation_context": {
-            "trusted_ca": inline(&certificates.ca),
-            "match_typed_subject_alt_names": [{"san_type": "URI", "matcher": {"exact": peer}}],
-        },
+        "tls_certificates": [certificate(own)],
+        "validation_context": validation(certificates, peer),
         "alpn_protocols": ["istio-peer-exchange", "istio"],
         "tls_params": {"tls_minimum_protocol_version": "TLSv1_2", "tls_maximum_protocol_version": "TLSv1_3"},
+    })
+}
+
+fn certificate(own: &Identity) -> Value {
+    let inline = |text: &str| json!({"inline_string": text});
+    json!({"certificate_chain": inline(&own.certificate), "private_key": inline(&own.key)})
+}
+
+fn validation(certificates: &Certificates, peer: &str) -> Value {
+    json!({
+        "trusted_ca": {"inline_string": certificates.ca},
+        "match_typed_subject_alt_names": [{"san_type": "URI", "matcher": {"exact": peer}}],
     })
 }

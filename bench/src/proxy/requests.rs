@@ -1,57 +1,40 @@
-//! Hops that route requests, with what a sidecar does to each: a policy, a table of routes, counters, an access log.
+//! What is done with requests, by the features of a sidecar or without them.
 
 use std::path::Path;
 
 use serde_json::{Value, json};
 
-use super::bootstrap::Hop;
+use super::hop::Requests;
 
-/// A hop for HTTP.
-pub(crate) struct Requests<'a> {
-    pub(crate) hop: Hop<'a>,
-    /// How many routes there are; requests take the last.
-    pub(crate) routes: u32,
-    /// The file of the access log.
-    pub(crate) log: &'a Path,
-}
-
-/// What a client asks for where there are so many routes.
-pub(crate) fn path(routes: u32) -> String {
-    format!("/service-{}/items/7?page=2", routes - 1)
-}
-
-impl Requests<'_> {
-    pub(crate) fn bootstrap(&self) -> Value {
-        let mut bootstrap = self.hop.bootstrap();
-        bootstrap["static_resources"]["listeners"][0]["filter_chains"][0]["filters"] = json!([self.connections()]);
-        bootstrap
+/// The network filter that routes them.
+pub(crate) fn filter(requests: Requests, log: &Path) -> Value {
+    let routes: Vec<Value> = (0..requests.routes).map(|number| route(number, requests.features)).collect();
+    let router = json!({"name": "envoy.filters.http.router", "typed_config": {
+        "@type": "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router",
+    }});
+    let mut connections = json!({
+        "@type": "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
+        "stat_prefix": "in", "use_remote_address": true, "http_filters": [router],
+        "route_config": {"name": "all", "virtual_hosts": [{"name": "all", "domains": ["*"], "routes": routes}]},
+    });
+    if requests.features {
+        connections["http_filters"] = json!([policy(), router]);
+        connections["normalize_path"] = true.into();
+        connections["access_log"] = json!([{"name": "envoy.access_loggers.file", "typed_config": {
+            "@type": "type.googleapis.com/envoy.extensions.access_loggers.file.v3.FileAccessLog",
+            "path": log, "log_format": {"text_format_source": {"inline_string": LOG}},
+        }}]);
     }
-
-    fn connections(&self) -> Value {
-        let routes: Vec<Value> = (0..self.routes).map(route).collect();
-        json!({"name": "envoy.filters.network.http_connection_manager", "typed_config": {
-            "@type": "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
-            "stat_prefix": "in",
-            "access_log": [{"name": "envoy.access_loggers.file", "typed_config": {
-                "@type": "type.googleapis.com/envoy.extensions.access_loggers.file.v3.FileAccessLog",
-                "path": self.log,
-                "log_format": {"text_format_source": {"inline_string": LOG}},
-            }}],
-            "http_filters": [policy(), {"name": "envoy.filters.http.router", "typed_config": {
-                "@type": "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router",
-            }}],
-            "normalize_path": true,
-            "use_remote_address": true,
-            "route_config": {"name": "all", "virtual_hosts": [{"name": "all", "domains": ["*"], "routes": routes}]},
-        }})
-    }
+    json!({"name": "envoy.filters.network.http_connection_manager", "typed_config": connections})
 }
 
-fn route(number: u32) -> Value {
-    json!({
-        "match": {"prefix": format!("/service-{number}/")},
-        "route": {"cluster": "out", "timeout": "15s", "retry_policy": {"retry_on": "connect-failure,refused-stream", "num_retries": 2}},
-    })
+fn route(number: u32, features: bool) -> Value {
+    let mut action = json!({"cluster": "out"});
+    if features {
+        action["timeout"] = "15s".into();
+        action["retry_policy"] = json!({"retry_on": "connect-failure,refused-stream", "num_retries": 2});
+    }
+    json!({"match": {"prefix": format!("/service-{number}/")}, "route": action})
 }
 
 /// Lets some methods through, and nothing that begins with `/admin`.

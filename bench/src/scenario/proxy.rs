@@ -1,108 +1,57 @@
-//! The data plane on one core, beside Envoy: processor time for each handshake, exchange, request and
-//! gigabyte, and memory.
-//!
-//! Runs are interleaved, and the median of each figure counts: what else the machine does meets both alike.
+//! The data plane on one core, beside Envoy, nginx and haproxy: what each sort of load costs, how long it takes, and what is
+//! held in memory.
 
-mod bulk;
-mod exchange;
-mod handshake;
-mod memory;
-mod request;
+mod idle;
+mod loads;
 
-use std::net::SocketAddr;
 use std::path::Path;
-use std::time::Duration;
 
-use tokio::runtime::Runtime;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
-use crate::proxy::bootstrap::Hop;
-use crate::proxy::certificates::{Certificates, Keys};
-use crate::proxy::{self, Program, Proxy};
+use crate::comparison::{Extent, compare};
+use crate::proxy::certificates::{Certificates, Hosts, Keys};
+use crate::proxy::{self, Program};
 use crate::report::Report;
 
-const RUNS: usize = 3;
+/// How many routes and servers a large gateway has.
+const MANY: usize = 1000;
 
 /// Measures the figures that have `only` in their names.
-pub(crate) fn run(binary: &Path, only: &str) -> anyhow::Result<Report> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+pub(crate) fn run(binary: &Path, only: &str, extent: Extent) -> anyhow::Result<Report> {
+    let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    setrlimit(Resource::RLIMIT_NOFILE, most, most)?;
     proxy::pin_load()?;
     let programs = Program::all(binary);
-    let (ecdsa, rsa) = (Certificates::generate(Keys::Ecdsa)?, Certificates::generate(Keys::Rsa)?);
+    let keys = Certificates::generate(Keys::Ecdsa)?;
+    let rsa = Certificates::generate(Keys::Rsa)?;
+    let hosts = |count, mutual| Hosts::generate(count, mutual);
+    let gateways = [hosts(1, false)?, hosts(MANY, false)?, hosts(1, true)?, hosts(MANY, true)?];
     let mut report = Report::new("proxy");
-    let figures: [(&str, &str, f64, &Measure<'_>); 12] = [
-        ("mTLS handshake, ECDSA", "µs", 0.85, &|p| handshake::run(p, &runtime, &ecdsa)),
-        ("mTLS handshake, RSA", "µs", 0.7, &|p| handshake::run(p, &runtime, &rsa)),
-        ("exchange over two proxies, mTLS", "µs", 0.7, &|p| exchange::run(p, &runtime, &ecdsa)),
-        ("gigabyte over two proxies, mTLS", "s", 0.9, &|p| bulk::over_mtls(p, &runtime, &ecdsa)),
-        ("gigabyte, plain", "s", 0.95, &|p| bulk::plain(p, &runtime)),
-        ("request, HTTP/1.1", "µs", 0.45, &|p| request::plain(p, &runtime, 1)),
-        ("request, HTTP/1.1, 1,000 routes", "µs", 0.4, &|p| request::plain(p, &runtime, 1000)),
-        ("request, HTTP/2", "µs", 0.6, &|p| request::multiplexed(p, &runtime)),
-        ("request over two proxies, mTLS", "µs", 0.45, &|p| request::over_mtls(p, &runtime, &ecdsa)),
-        ("resident, 32 connections with requests", "MB", f64::NAN, &|p| request::resident(p, &runtime)),
-        ("resident, idle", "MB", f64::NAN, &|p| memory::run(p, &runtime, 0)),
-        ("resident, 1,000 services", "MB", f64::NAN, &|p| memory::run(p, &runtime, 1000)),
-    ];
-    for (what, unit, target, measure) in figures.into_iter().filter(|(what, ..)| what.contains(only)) {
-        report = compare(report, &programs, what, unit, target, measure)?;
+    for load in loads::all(&keys, &rsa, &gateways)?.into_iter().filter(|load| load.what.contains(only)) {
+        let comparison = compare(&load, &programs, extent)?;
+        eprintln!("measured: {}", comparison.what);
+        report.comparisons.push(comparison);
     }
-    Ok(report)
+    report = growth(report);
+    idle::run(report, &programs, only)
 }
 
-type Measure<'a> = dyn Fn(&Program) -> anyhow::Result<f64> + 'a;
-
-fn compare(
-    mut report: Report,
-    programs: &[Program],
-    what: &str,
-    unit: &'static str,
-    target: f64,
-    measure: &Measure<'_>,
-) -> anyhow::Result<Report> {
-    let mut values = vec![Vec::new(); programs.len()];
-    for _ in 0..RUNS {
-        for (program, values) in programs.iter().zip(&mut values) {
-            values.push(measure(program)?);
+/// What many routes and servers cost beside one.
+fn growth(mut report: Report) -> Report {
+    for (many, one) in loads::GROWTH {
+        let find = |what: &str| report.comparisons.iter().find(|comparison| comparison.what == what);
+        let (Some(many), Some(one)) = (find(many), find(one)) else { continue };
+        let ratio = |program: &str| Some(many.line(program)?.median("cpu") / one.line(program)?.median("cpu"));
+        let rows: Vec<(String, f64, &str)> = ["isthmus", "envoy", "nginx"]
+            .into_iter()
+            .filter_map(|program| {
+                let target = if program == "isthmus" { "1.1" } else { "" };
+                Some((format!("CPU of {} by {}: {program}", many.what, one.what), ratio(program)?, target))
+            })
+            .collect();
+        for (what, ratio, target) in rows {
+            report = report.row(what, ratio, "", target);
         }
     }
-    let medians: Vec<f64> = values.into_iter().map(median).collect();
-    for (program, value) in programs.iter().zip(&medians) {
-        report = report.row(format!("{what}: {}", program.name()), *value, unit, "");
-    }
-    if let [ours, theirs] = medians[..] {
-        let target = if target.is_nan() { String::new() } else { target.to_string() };
-        report = report.row(format!("{what}: ratio"), ours / theirs, "", &target);
-    }
-    Ok(report)
-}
-
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
-}
-
-/// Processor time of `proxies` while `work` goes on.
-fn cpu_during(
-    proxies: &[&Proxy],
-    runtime: &Runtime,
-    work: impl Future<Output = anyhow::Result<()>>,
-) -> anyhow::Result<Duration> {
-    let total = || proxies.iter().map(|proxy| proxy.cpu()).sum::<anyhow::Result<Duration>>();
-    let before = total()?;
-    runtime.block_on(work)?;
-    Ok(total()? - before)
-}
-
-/// Two proxies with mutual TLS between them, on the way to `endpoint`; and where to begin.
-fn pair(
-    program: &Program,
-    certificates: &Certificates,
-    endpoint: SocketAddr,
-) -> anyhow::Result<(Proxy, Proxy, SocketAddr)> {
-    let (outer, inner) = (proxy::free_address()?, proxy::free_address()?);
-    let server = Hop { listen: inner, endpoint, terminate: Some(certificates), originate: None };
-    let client = Hop { listen: outer, endpoint: inner, terminate: None, originate: Some(certificates) };
-    let server = Proxy::start(program, &server.bootstrap(), inner)?;
-    let client = Proxy::start(program, &client.bootstrap(), outer)?;
-    Ok((client, server, outer))
+    report
 }

@@ -8,7 +8,8 @@ use tokio::runtime::Runtime;
 
 use crate::cluster::{config_maps, fill, one};
 use crate::load::load;
-use crate::report::{Report, milliseconds, percentile};
+use crate::report::Report;
+use crate::statistics::{milliseconds, percentile};
 
 const OBJECTS: usize = 1000;
 
@@ -23,5 +24,5 @@ pub(crate) fn run(binary: &Path, runtime: &Runtime) -> anyhow::Result<Report> {
         .await
     })?;
     let report = Report::new("reads").row("gets over HTTPS", reads.per_second, "/s", "20000/s");
-    Ok(report.row("gets over HTTPS, p99", milliseconds(percentile(&reads.times, 99)), "ms", ""))
+    Ok(report.row("gets over HTTPS, p99", milliseconds(percentile(&reads.times, 99.0)), "ms", ""))
 }

@@ -13,7 +13,8 @@ use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 
 use crate::cluster::{config_maps, fill, one};
 use crate::connection::Server;
-use crate::report::{Report, milliseconds, percentile};
+use crate::report::Report;
+use crate::statistics::{milliseconds, percentile};
 
 const WATCHES: usize = 1000;
 const CHANGES: usize = 20;
@@ -26,9 +27,9 @@ pub(crate) fn run(binary: &Path, runtime: &Runtime) -> anyhow::Result<Report> {
     let mut delays = runtime.block_on(measure(&server))?;
     delays.sort();
     let row = |percent| milliseconds(percentile(&delays, percent));
-    let report = Report::new("watches").row("a change reaches a watch, p50", row(50), "ms", "");
-    let report = report.row("a change reaches a watch, p99", row(99), "ms", "");
-    Ok(report.row("a change reaches the last of 1,000 watches", row(100), "ms", "50 ms"))
+    let report = Report::new("watches").row("a change reaches a watch, p50", row(50.0), "ms", "");
+    let report = report.row("a change reaches a watch, p99", row(99.0), "ms", "");
+    Ok(report.row("a change reaches the last of 1,000 watches", row(100.0), "ms", "50 ms"))
 }
 
 async fn measure(server: &Server) -> anyhow::Result<Vec<Duration>> {

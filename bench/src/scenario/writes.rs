@@ -11,7 +11,8 @@ use tokio::runtime::Runtime;
 use crate::cluster::{config_map, config_maps, one};
 use crate::etcd::Etcd;
 use crate::load::{Load, load};
-use crate::report::{Report, milliseconds, percentile};
+use crate::report::Report;
+use crate::statistics::{milliseconds, percentile};
 
 pub(crate) fn run(binary: &Path, runtime: &Runtime) -> anyhow::Result<Report> {
     let ours = {
@@ -35,5 +36,5 @@ pub(crate) fn run(binary: &Path, runtime: &Runtime) -> anyhow::Result<Report> {
 
 fn rows(report: Report, what: &str, load: &Load, target: &str) -> Report {
     let report = report.row(what, load.per_second, "/s", target);
-    report.row(format!("{what}, p99"), milliseconds(percentile(&load.times, 99)), "ms", "")
+    report.row(format!("{what}, p99"), milliseconds(percentile(&load.times, 99.0)), "ms", "")
 }
