@@ -291,6 +291,11 @@ impl Stream {
         }
     }
 
+    /// Whether the kernel has all that the peer must get now.
+    pub(crate) fn is_flushed(&self) -> bool {
+        self.unsent.is_empty() || self.lazy
+    }
+
     /// What waits to be sent goes out now, even if nothing follows it.
     pub(crate) fn hurry(&mut self) {
         self.lazy = false;
@@ -298,7 +303,7 @@ impl Stream {
 
     /// Sends what waits to be sent.
     pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.unsent.is_empty() || self.lazy {
+        if self.is_flushed() {
             return Poll::Ready(Ok(()));
         }
         let unsent = std::mem::take(&mut self.unsent);

@@ -15,6 +15,7 @@ mod mutual;
 mod plain;
 mod refusals;
 mod reports;
+mod rest;
 mod timing;
 mod traces;
 mod tunnels;

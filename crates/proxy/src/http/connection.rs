@@ -24,7 +24,7 @@ use super::peer;
 use super::reply::Reply;
 use super::report::Reports;
 use super::request;
-use super::wire::{Guard, Wire};
+use super::wire::{Guard, Home, Wire};
 use crate::config::http::{Codec, HttpConnectionManager};
 use crate::downstream::known;
 use crate::metrics::{HttpStats, Metrics, Workload};
@@ -223,6 +223,24 @@ impl Connection {
         }
     }
 
+    /// Waits until nothing has been asked for a while, and nothing is under way.
+    async fn rests(&self, home: &Home) {
+        let mut timer = pin!(tokio::time::sleep_until(self.life.idle_since.get() + REST));
+        std::future::poll_fn(|cx| {
+            // Before that, only requests can change it.
+            while self.life.active.get() == 0 && !self.is_closing() && home.is_quiet() {
+                ready!(timer.as_mut().poll(cx));
+                let at = self.life.idle_since.get() + REST;
+                if at <= Instant::now() {
+                    return Poll::Ready(());
+                }
+                timer.as_mut().reset(at);
+            }
+            Poll::Pending
+        })
+        .await;
+    }
+
     /// When to look whether the time is up.
     fn next_check(&self) -> Option<Instant> {
         let connections = &self.manager.config.connections;
@@ -295,38 +313,106 @@ impl Drop for Open {
     }
 }
 
-/// Serves the requests of a connection until it ends.
+/// How long a connection of HTTP/1 keeps its buffers without a request.
+const REST: Duration = Duration::from_secs(2);
+
+/// Counts a connection for as long as it rests.
+struct Resting<'a>(&'a HttpStats);
+
+impl<'a> Resting<'a> {
+    fn new(stats: &'a HttpStats) -> Resting<'a> {
+        stats.cx_resting.inc();
+        Resting(stats)
+    }
+}
+
+impl Drop for Resting<'_> {
+    fn drop(&mut self) {
+        self.0.cx_resting.dec();
+    }
+}
+
+/// Serves the requests of a connection until it ends. While none comes, a connection needs no buffers, which are most of
+/// what it takes.
 pub(crate) async fn serve(mut stream: Stream, connection: Rc<Connection>) {
-    let idle = connection.manager.config.connections.idle_timeout;
-    // Until something comes, a connection needs no buffers.
-    let first = tokio::select! {
-        http2 = speaks_http2(&mut stream, connection.manager.config.codec) => http2,
+    let mut open: Option<Open> = None;
+    loop {
+        let Some(http2) = next(&mut stream, &connection, open.is_some()).await else { return stream.farewell() };
+        open.get_or_insert_with(|| Open::new(&connection, http2));
+        if http2 {
+            return Box::pin(multiplexed(stream, connection)).await;
+        }
+        match Box::pin(one_by_one(stream, &connection)).await {
+            Some(rested) => stream = rested,
+            None => return,
+        }
+    }
+}
+
+/// Waits until a connection has something to do; returns whether it speaks HTTP/2, or `None` if it is over.
+async fn next(stream: &mut Stream, connection: &Connection, used: bool) -> Option<bool> {
+    let connections = &connection.manager.config.connections;
+    let _resting = used.then(|| Resting::new(&connection.manager.stats));
+    let idle = connections.idle_timeout.map(|idle| connection.life.idle_since.get() + idle);
+    let old = connections.max_duration.filter(|_| used).map(|most| connection.life.born + most);
+    let drained = async {
+        if !used {
+            std::future::pending::<()>().await;
+        }
+        connection.chain.draining.cancelled().await;
+    };
+    tokio::select! {
+        http2 = speaks_http2(stream, connection.manager.config.codec) => http2,
         () = connection.chain.closed.cancelled() => None,
-        () = sleep_for(idle) => None,
-    };
-    let Some(http2) = first else { return stream.farewell() };
-    let _open = Open::new(&connection, http2);
+        () = sleep_until(idle) => {
+            if used {
+                connection.manager.stats.cx_idle_timeout.inc();
+            }
+            None
+        }
+        // The peer is told as one is told that does not rest.
+        () = drained => Some(false),
+        () = sleep_until(old) => Some(false),
+    }
+}
+
+/// Serves the requests of a connection of HTTP/2 until it ends.
+async fn multiplexed(stream: Stream, connection: Rc<Connection>) {
+    let guard = Guard::Http2(Box::new(Flood::new(connection.manager.config.http2.frames)));
     // The end of HTTP/2 is said in a frame, after which nobody sends anything.
-    let delay = connection.manager.config.timeouts.delayed_close.filter(|_| !http2);
-    let config = &connection.manager.config;
-    let guard = match http2 {
-        true => Guard::Http2(Box::new(Flood::new(config.http2.frames))),
-        false => Guard::Http1(Box::new(Gate::new(config, connection.marks.clone()))),
-    };
-    let io = TokioIo::new(Wire::downstream(stream, connection.manager.stats.clone(), guard, delay));
+    let io = TokioIo::new(Wire::downstream(stream, connection.manager.stats.clone(), guard, None));
     let service = {
         let connection = connection.clone();
         service_fn(move |request: Request<Incoming>| request::serve(connection.clone(), request))
     };
-    let ended = if http2 {
-        let served = http2_builder(&connection.manager.config).serve_connection(io, service);
-        drive(served, http2::Connection::graceful_shutdown, None, &connection).await
-    } else {
-        let served = http1_builder(&connection.manager.config).serve_connection(io, service).with_upgrades();
-        // A response tells a client that its connection ends. One that is on its way to ask should find it there.
-        let patience = Some(connection.manager.config.timeouts.drain);
-        drive(served, http1::UpgradeableConnection::graceful_shutdown, patience, &connection).await
-    };
+    let served = http2_builder(&connection.manager.config).serve_connection(io, service);
+    finish(drive(served, http2::Connection::graceful_shutdown, None, &connection).await, &connection);
+}
+
+/// Serves the requests of a connection of HTTP/1 until it ends, or rests.
+async fn one_by_one(stream: Stream, connection: &Rc<Connection>) -> Option<Stream> {
+    let (config, home) = (&connection.manager.config, Arc::<Home>::default());
+    let gate = Gate::new(config, connection.marks.clone(), connection.life.requests.get());
+    let (guard, delay) = (Guard::Http1(Box::new(gate)), config.timeouts.delayed_close);
+    let wire = Wire::downstream(stream, connection.manager.stats.clone(), guard, delay).returning(home.clone());
+    let service = service_fn(|request: Request<Incoming>| request::serve(connection.clone(), request));
+    let served = http1_builder(config).serve_connection(TokioIo::new(wire), service).with_upgrades();
+    // A response tells a client that its connection ends. One that is on its way to ask should find it there.
+    let patience = Some(config.timeouts.drain);
+    let driven = drive(served, http1::UpgradeableConnection::graceful_shutdown, patience, connection);
+    tokio::select! {
+        biased;
+        ended = driven => {
+            finish(ended, connection);
+            return None;
+        }
+        () = connection.rests(&home) => {}
+    }
+    home.take()
+}
+
+/// Tells what a connection broke of, if it did.
+fn finish(ended: hyper::Result<()>, connection: &Connection) {
     if let Err(e) = ended {
         if e.is_parse() || e.is_parse_too_large() {
             connection.manager.stats.cx_protocol_error.inc();
@@ -335,9 +421,9 @@ pub(crate) async fn serve(mut stream: Stream, connection: Rc<Connection>) {
     }
 }
 
-async fn sleep_for(time: Option<Duration>) {
+async fn sleep_until(time: Option<Instant>) {
     match time {
-        Some(time) => tokio::time::sleep(time).await,
+        Some(time) => tokio::time::sleep_until(time).await,
         None => std::future::pending().await,
     }
 }

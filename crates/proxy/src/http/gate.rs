@@ -117,13 +117,14 @@ enum Place {
 }
 
 impl Gate {
-    pub(crate) fn new(config: &HttpConnectionManager, marks: Arc<Marks>) -> Gate {
+    /// A gate for a connection that has had so many requests already.
+    pub(crate) fn new(config: &HttpConnectionManager, marks: Arc<Marks>, heads: u32) -> Gate {
         let limits = Limits { head: config.max_request_head, headers: config.connections.max_headers };
         Gate {
             limits,
             marks,
             place: Place::Head,
-            heads: 0,
+            heads,
             changing: false,
             held: Vec::new(),
             open: 0,
@@ -150,6 +151,11 @@ impl Gate {
     /// Whether nothing is to be read, because what was read before may not pass yet.
     pub(crate) fn is_full(&self) -> bool {
         matches!(self.place, Place::Undecided) && !self.held.is_empty()
+    }
+
+    /// Whether all that has come are whole messages, which were passed on.
+    pub(crate) fn is_between_messages(&self) -> bool {
+        matches!(self.place, Place::Head) && self.held.is_empty()
     }
 
     /// Looks at what has come; returns how much of it may be passed on at once. The rest is held.

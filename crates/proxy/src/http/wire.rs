@@ -2,7 +2,8 @@
 
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -18,7 +19,8 @@ use crate::stream::Stream;
 /// A connection whose bytes are counted.
 #[derive(Debug)]
 pub(crate) struct Wire {
-    stream: Stream,
+    /// There until it is dropped.
+    stream: Option<Stream>,
     counted: Counted,
     /// How long a peer that was told that nothing follows may take to close, too.
     delay: Option<Duration>,
@@ -27,6 +29,29 @@ pub(crate) struct Wire {
     /// Whether the peer has said all.
     ended: bool,
     guard: Option<Guard>,
+    home: Option<Arc<Home>>,
+    /// Whether hyper has more to say than the kernel takes.
+    blocked: bool,
+}
+
+/// Where a connection of HTTP/1 goes when hyper drops it.
+#[derive(Debug, Default)]
+pub(crate) struct Home {
+    /// Whether hyper has everything that has come, and the peer all that was said.
+    quiet: AtomicBool,
+    stream: Mutex<Option<Stream>>,
+}
+
+impl Home {
+    /// Whether nothing is lost if hyper goes, provided that it has no request.
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.quiet.load(Ordering::Relaxed)
+    }
+
+    /// The connection, if it has come back.
+    pub(crate) fn take(&self) -> Option<Stream> {
+        self.stream.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
 }
 
 /// Looks at what comes from downstream, before hyper does.
@@ -52,11 +77,45 @@ impl Wire {
     /// A peer has `delay` to read the last bytes after it was told that nothing follows: if the connection were ended while
     /// it still sends, the kernel would throw away what it has not read.
     pub(crate) fn downstream(stream: Stream, stats: Arc<HttpStats>, guard: Guard, delay: Option<Duration>) -> Wire {
-        Wire { stream, counted: Counted::Downstream(stats), guard: Some(guard), delay, closing: None, ended: false }
+        let mut wire = Wire::new(stream, Counted::Downstream(stats));
+        (wire.guard, wire.delay) = (Some(guard), delay);
+        wire
     }
 
     pub(crate) fn upstream(stream: Stream, stats: Arc<ClusterStats>) -> Wire {
-        Wire { stream, counted: Counted::Upstream(stats), guard: None, delay: None, closing: None, ended: false }
+        Wire::new(stream, Counted::Upstream(stats))
+    }
+
+    fn new(stream: Stream, counted: Counted) -> Wire {
+        Wire {
+            stream: Some(stream),
+            counted,
+            delay: None,
+            closing: None,
+            ended: false,
+            guard: None,
+            home: None,
+            blocked: false,
+        }
+    }
+
+    /// The connection is not closed when hyper drops it.
+    pub(crate) fn returning(mut self, home: Arc<Home>) -> Wire {
+        self.home = Some(home);
+        self
+    }
+
+    fn stream(&mut self) -> Pin<&mut Stream> {
+        Pin::new(self.stream.as_mut().expect("it is there until the wire is dropped"))
+    }
+
+    /// Notes whether hyper may go: it has asked for more, and there is nothing.
+    fn note_quiet(&self) {
+        let (Some(home), Some(Guard::Http1(gate)), Some(stream)) = (&self.home, &self.guard, &self.stream) else {
+            return;
+        };
+        let quiet = !self.ended && !self.blocked && gate.is_between_messages() && stream.is_flushed();
+        home.quiet.store(quiet, Ordering::Relaxed);
     }
 
     /// Counts what was written: so many bytes of these.
@@ -114,6 +173,14 @@ impl Wire {
     }
 }
 
+impl Drop for Wire {
+    fn drop(&mut self) {
+        if let Some(home) = &self.home {
+            *home.stream.lock().unwrap_or_else(PoisonError::into_inner) = self.stream.take();
+        }
+    }
+}
+
 impl AsyncRead for Wire {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         loop {
@@ -128,10 +195,11 @@ impl AsyncRead for Wire {
             }
             let before = into.filled().len();
             let tired = !coop::has_budget_remaining();
-            if Pin::new(&mut self.stream).poll_read(cx, into)?.is_pending() {
+            if self.stream().poll_read(cx, into)?.is_pending() {
                 if self.pause(cx, tired) {
                     continue;
                 }
+                self.note_quiet();
                 return Poll::Pending;
             }
             let came = into.filled().len() - before;
@@ -148,7 +216,9 @@ impl AsyncRead for Wire {
 
 impl AsyncWrite for Wire {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let sent = ready!(Pin::new(&mut self.stream).poll_write(cx, bytes))?;
+        let written = self.stream().poll_write(cx, bytes);
+        self.blocked = written.is_pending();
+        let sent = ready!(written)?;
         self.sent([bytes], sent);
         Poll::Ready(Ok(sent))
     }
@@ -158,22 +228,24 @@ impl AsyncWrite for Wire {
         cx: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let sent = ready!(Pin::new(&mut self.stream).poll_write_vectored(cx, slices))?;
+        let written = self.stream().poll_write_vectored(cx, slices);
+        self.blocked = written.is_pending();
+        let sent = ready!(written)?;
         self.sent(slices.iter().map(|slice| &**slice), sent);
         Poll::Ready(Ok(sent))
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
+        self.stream.as_ref().is_some_and(Stream::is_write_vectored)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        AsyncWrite::poll_flush(Pin::new(&mut self.stream), cx)
+        AsyncWrite::poll_flush(self.stream(), cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.closing.is_none() {
-            ready!(AsyncWrite::poll_shutdown(Pin::new(&mut self.stream), cx))?;
+            ready!(AsyncWrite::poll_shutdown(self.stream(), cx))?;
         }
         let Some(delay) = self.delay.filter(|_| !self.ended) else { return Poll::Ready(Ok(())) };
         let timer = self.closing.get_or_insert_with(|| Box::pin(tokio::time::sleep(delay)));
@@ -184,7 +256,7 @@ impl AsyncWrite for Wire {
         loop {
             let mut waste = ReadBuf::new(&mut waste);
             // Whoever breaks the connection now does not read any more either.
-            let read = ready!(Pin::new(&mut self.stream).poll_read(cx, &mut waste));
+            let read = ready!(self.stream().poll_read(cx, &mut waste));
             if read.is_err() || waste.filled().is_empty() {
                 return Poll::Ready(Ok(()));
             }

@@ -266,6 +266,8 @@ stats! {
         cx_protocol_error: Counter "downstream_cx_protocol_error",
         /// Connections on which most requests were broken off at once.
         rq_too_many_premature_resets: Counter "downstream_rq_too_many_premature_resets",
+        /// Connections that keep no buffers, since nothing has been asked on them for a while (Envoy does not count these).
+        cx_resting: Gauge "downstream_cx_resting",
         /// Connections that were silent for too long.
         cx_idle_timeout: Counter "downstream_cx_idle_timeout",
         /// Connections that lived for too long.
