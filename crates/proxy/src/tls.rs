@@ -408,7 +408,8 @@ impl fmt::Debug for OwnCertificates {
 
 impl ResolvesServerCert for OwnCertificates {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        self.choose(hello.signature_schemes())
+        // With one that the client cannot verify nothing is agreed on, and it is told that; with none, that it may not enter.
+        self.choose(hello.signature_schemes()).or_else(|| self.0.first().cloned())
     }
 }
 

@@ -10,6 +10,7 @@ mod filters;
 mod floods;
 mod health;
 mod http;
+mod interop;
 mod limits;
 mod mutual;
 mod plain;

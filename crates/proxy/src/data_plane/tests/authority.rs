@@ -38,11 +38,20 @@ impl Ca {
 
     /// A certificate with the identity `id`, if there is one, changed as the caller likes.
     pub(super) fn issue(&self, id: Option<&str>, change: impl FnOnce(&mut CertificateParams)) -> Leaf {
+        self.issue_for(KeyPair::generate().unwrap(), id, change)
+    }
+
+    /// The same, for a key that is there.
+    pub(super) fn issue_for(
+        &self,
+        key: KeyPair,
+        id: Option<&str>,
+        change: impl FnOnce(&mut CertificateParams),
+    ) -> Leaf {
         let mut params = CertificateParams::default();
         params.distinguished_name = DistinguishedName::new();
         params.subject_alt_names = id.iter().map(|id| SanType::URI(Ia5String::try_from(*id).unwrap())).collect();
         change(&mut params);
-        let key = KeyPair::generate().unwrap();
         let certificate = params.signed_by(&key, &self.issuer).unwrap();
         Leaf { chain: certificate.pem(), key: key.serialize_pem() }
     }

@@ -1,9 +1,11 @@
 //! Requests as bytes, from good to vicious, and what becomes of each: of ours as of a real Envoy with the same
 //! configuration. The cases are in `testdata/corpus`; its README says how they are written.
 
+mod answers;
 mod case;
 mod frames;
 mod lines;
+mod script;
 mod subject;
 mod upstream;
 
@@ -20,17 +22,37 @@ use upstream::Upstreams;
 /// For how long nothing has to come where nothing is expected to.
 const SILENCE: Duration = Duration::from_millis(900);
 
-const FILES: [(&str, &str); 6] = [
+const FILES: [(&str, &str); 8] = [
     ("framing", include_str!("../../../testdata/corpus/framing.txt")),
     ("heads", include_str!("../../../testdata/corpus/heads.txt")),
     ("targets", include_str!("../../../testdata/corpus/targets.txt")),
     ("paths", include_str!("../../../testdata/corpus/paths.txt")),
     ("upgrades", include_str!("../../../testdata/corpus/upgrades.txt")),
     ("http2", include_str!("../../../testdata/corpus/http2.txt")),
+    ("streams", include_str!("../../../testdata/corpus/streams.txt")),
+    ("fields", include_str!("../../../testdata/corpus/fields.txt")),
+];
+
+/// Where RFC 9113 and RFC 7541 say what one must do with what comes.
+const SECTIONS: [(&str, &[&str]); 2] = [
+    (
+        "9113",
+        &[
+            "3.4", "4.1", "4.2", "4.3", "5.1", "5.1.1", "5.1.2", "5.4.1", "5.4.2", "5.5", "6.1", "6.2", "6.3", "6.4",
+            "6.5", "6.5.2", "6.5.3", "6.6", "6.7", "6.8", "6.9", "6.9.1", "6.9.2", "6.10", "7", "8.1", "8.1.1",
+            "8.2.1", "8.2.2", "8.2.3", "8.3", "8.3.1", "8.4", "8.5",
+        ],
+    ),
+    ("7541", &["2.3.2", "2.3.3", "4.2", "4.3", "4.4", "5.1", "5.2", "6.1", "6.2.1", "6.2.2", "6.2.3", "6.3"]),
 ];
 
 fn cases() -> Vec<Case> {
     FILES.iter().flat_map(|(file, text)| case::read(file, text)).collect()
+}
+
+/// Every case, and what servers answer, too.
+fn all_cases() -> Vec<Case> {
+    cases().into_iter().chain(answers::cases()).collect()
 }
 
 /// What becomes of a case at a proxy whose listener is at `address`.
@@ -85,7 +107,7 @@ fn a_real_envoy_makes_of_the_corpus_what_its_cases_say() {
 
 #[test]
 fn the_corpus_is_large_and_every_difference_has_a_reason() {
-    let cases = cases();
+    let cases = all_cases();
     assert!(cases.len() >= 150, "{}", cases.len());
     let mut names: Vec<_> = cases.iter().map(|case| (case.file, &case.name)).collect();
     names.sort();
@@ -94,4 +116,14 @@ fn the_corpus_is_large_and_every_difference_has_a_reason() {
         assert_eq!(case.ours.is_some(), case.why.is_some(), "{}: {}", case.file, case.name);
         assert!(case.ours.as_ref() != Some(&case.envoys), "{}: {} differs in nothing", case.file, case.name);
     }
+}
+
+#[test]
+fn every_section_on_what_a_peer_may_send_has_a_case() {
+    let cases = all_cases();
+    let has = |section: &str| cases.iter().any(|case| case.rfc.as_deref() == Some(section));
+    let all =
+        SECTIONS.iter().flat_map(|(rfc, sections)| sections.iter().map(move |section| format!("{rfc} {section}")));
+    let missing: Vec<String> = all.filter(|section| !has(section)).collect();
+    assert!(missing.is_empty(), "{missing:?}");
 }

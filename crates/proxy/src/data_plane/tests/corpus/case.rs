@@ -7,6 +7,8 @@ pub(super) struct Case {
     pub(super) file: &'static str,
     pub(super) name: String,
     pub(super) listener: String,
+    /// The document and the section of it that the case holds us to, if it is one of the IETF's on HTTP/2.
+    pub(super) rfc: Option<String>,
     /// Whether a good request follows, whose answer shows that the connection is still understood.
     pub(super) probed: bool,
     pub(super) wire: Wire,
@@ -68,6 +70,7 @@ fn empty(file: &'static str, name: &str) -> Case {
         file,
         name: name.to_owned(),
         listener: "base".to_owned(),
+        rfc: None,
         probed: true,
         wire: Wire::Lines(Vec::new()),
         envoys: Outcome::default(),
@@ -80,6 +83,7 @@ fn add(case: &mut Case, line: &str) {
     let (mark, rest) = line.split_once(' ').unwrap_or((line, ""));
     match mark {
         "at" => case.listener = rest.to_owned(),
+        "rfc" => case.rfc = Some(rest.to_owned()),
         "alone" => case.probed = false,
         ">" | ">>" => {
             let Wire::Lines(bytes) = &mut case.wire else { panic!("{}: lines among frames", case.name) };

@@ -1,31 +1,17 @@
-//! A client of HTTP/2 that writes any frames at all.
+//! A client of HTTP/2 that writes any frames at all, as `script` reads them.
 //!
-//! `headers 1 end :method=GET …` opens a stream; `more` leaves the head unfinished, for `continuation 1 finish name=value`.
-//! The others are `data 1 end TEXT`, `reset 1 CODE`, `window 1 N`, `priority 1 ON`, `settings ID=VALUE…`, `ping`, `goaway`,
-//! `frame TYPE FLAGS STREAM BYTES`, `bytes BYTES`, and `times N FRAME`, in which `+` stands for one stream after the other.
+//! It also minds what every server must do, whatever it is sent: settings first of all, each of ours and each ping
+//! acknowledged once, and no frame that is larger than we take. What was not so is told as `breaks SECTION` of RFC 9113.
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::sync::mpsc::{Receiver, Sender, channel};
 
-use super::case::unescaped;
+use super::script::{ACKNOWLEDGED, DATA, END_STREAM, GOAWAY, HEADERS, PING, PREFACE, RESET, SETTINGS, Script};
 
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// The stream of the request that is beyond doubt.
 const PROBE: u32 = 1_999_999;
-
-const DATA: u8 = 0;
-const HEADERS: u8 = 1;
-const PRIORITY: u8 = 2;
-const RESET: u8 = 3;
-const SETTINGS: u8 = 4;
-const PING: u8 = 6;
-const GOAWAY: u8 = 7;
-const WINDOW: u8 = 8;
-const CONTINUATION: u8 = 9;
-
-const END_STREAM: u8 = 1;
-const END_HEADERS: u8 = 4;
 
 const ERRORS: [&str; 14] = [
     "NO_ERROR",
@@ -45,19 +31,19 @@ const ERRORS: [&str; 14] = [
 ];
 
 /// A frame that has come.
-struct Frame {
-    kind: u8,
-    flags: u8,
-    stream: u32,
-    payload: Vec<u8>,
+pub(super) struct Frame {
+    pub(super) kind: u8,
+    pub(super) flags: u8,
+    pub(super) stream: u32,
+    pub(super) payload: Vec<u8>,
 }
 
-/// What has been written: the bytes, and which streams are to be answered.
-struct Script {
-    bytes: Vec<u8>,
-    asked: Vec<u32>,
-    /// The stream that was opened last.
-    last: u32,
+/// What a peer has yet to do for a connection.
+pub(super) struct Duties {
+    pub(super) settings: usize,
+    pub(super) pings: Vec<Vec<u8>>,
+    begun: bool,
+    pub(super) broken: Vec<&'static str>,
 }
 
 /// What has come of a stream.
@@ -71,17 +57,21 @@ struct Answer {
 
 /// Sends frames and a probe; tells what comes back until all is answered or nothing follows.
 pub(super) fn ask(stream: TcpStream, lines: &[String]) -> Vec<String> {
-    let mut script = Script { bytes: PREFACE.to_vec(), asked: Vec::new(), last: 0 };
-    // Without a dynamic table, statuses can be read one by one.
-    script.push(SETTINGS, 0, 0, &[0, 1, 0, 0, 0, 0]);
-    lines.iter().for_each(|line| script.line(line));
+    let mut script = Script::new(PREFACE, lines);
     script.line(&format!("headers {PROBE} end :method=GET :scheme=http :authority=probe :path=/probe"));
     let (mut writer, mut reader) = (stream.try_clone().unwrap(), stream);
-    let Script { bytes, asked, .. } = script;
-    let writing = std::thread::spawn(move || drop(writer.write_all(&bytes)));
-    let (answers, end) = read(&mut reader, &asked);
+    let mut duties = Duties::from(&script);
+    let Script { bytes, pauses, asked, .. } = script;
+    let (hears, heard) = channel();
+    let writing = std::thread::spawn(move || write(&mut writer, &bytes, &pauses, &heard));
+    let (answers, mut end) = read(&mut reader, &asked, &mut duties, &hears);
+    drop(hears);
     let _ = reader.shutdown(std::net::Shutdown::Both);
     writing.join().unwrap();
+    if end.last().is_some_and(|end| end == "kept") {
+        duties.finish();
+    }
+    end.extend(duties.broken.iter().map(|section| format!("breaks {section}")));
     let told = |(stream, answer): (&u32, &Answer)| {
         let Answer { status, body, reset, .. } = answer;
         let words = [status.as_str(), body.as_str(), reset.unwrap_or_default()];
@@ -93,8 +83,25 @@ pub(super) fn ask(stream: TcpStream, lines: &[String]) -> Vec<String> {
     shown.map(told).chain(end).collect()
 }
 
+/// Writes all of it, with its pauses, or as much as is taken.
+fn write(writer: &mut TcpStream, bytes: &[u8], pauses: &[(usize, (u8, u32))], heard: &Receiver<(u8, u32)>) {
+    let mut from = 0;
+    for (to, awaited) in pauses {
+        if writer.write_all(&bytes[from..*to]).is_err() || !heard.iter().any(|frame| frame == *awaited) {
+            return;
+        }
+        from = *to;
+    }
+    let _ = writer.write_all(&bytes[from..]);
+}
+
 /// Reads until every stream has been answered, and tells in which state the connection is left.
-fn read(reader: &mut TcpStream, asked: &[u32]) -> (BTreeMap<u32, Answer>, Vec<String>) {
+fn read(
+    reader: &mut TcpStream,
+    asked: &[u32],
+    duties: &mut Duties,
+    hears: &Sender<(u8, u32)>,
+) -> (BTreeMap<u32, Answer>, Vec<String>) {
     let mut answers: BTreeMap<u32, Answer> = BTreeMap::new();
     let mut end = Vec::new();
     let is_over = |answers: &BTreeMap<u32, Answer>| asked.iter().all(|s| answers.get(s).is_some_and(|a| a.over));
@@ -110,17 +117,56 @@ fn read(reader: &mut TcpStream, asked: &[u32]) -> (BTreeMap<u32, Answer>, Vec<St
                 return (answers, end);
             }
         };
+        duties.mind(&frame);
         match frame.kind {
             GOAWAY => end.push(format!("goaway {}", error(&frame.payload[4..]))),
             RESET | HEADERS | DATA => note(answers.entry(frame.stream).or_default(), &frame),
             SETTINGS if frame.flags == 0 => {
-                let _ = reader.write_all(&[0, 0, 0, SETTINGS, 1, 0, 0, 0, 0]);
+                let _ = reader.write_all(&[0, 0, 0, SETTINGS, ACKNOWLEDGED, 0, 0, 0, 0]);
             }
             _ => {}
         }
+        // Nobody waits once all is written.
+        let _ = hears.send((frame.kind, frame.stream));
     }
     end.push("kept".to_owned());
     (answers, end)
+}
+
+impl Duties {
+    /// What this obliges to.
+    pub(super) fn from(script: &Script) -> Duties {
+        Duties { settings: script.settings, pings: script.pings.clone(), begun: false, broken: Vec::new() }
+    }
+
+    pub(super) fn mind(&mut self, frame: &Frame) {
+        if !self.begun && (frame.kind, frame.flags) != (SETTINGS, 0) {
+            self.broken.push("3.4");
+        }
+        self.begun = true;
+        if frame.payload.len() > 16384 {
+            self.broken.push("4.2");
+        }
+        match (frame.kind, frame.flags & ACKNOWLEDGED != 0) {
+            (SETTINGS, true) if self.settings == 0 || !frame.payload.is_empty() => self.broken.push("6.5"),
+            (SETTINGS, true) => self.settings -= 1,
+            (PING, true) => match self.pings.iter().position(|ping| *ping == frame.payload) {
+                Some(at) => drop(self.pings.remove(at)),
+                None => self.broken.push("6.7"),
+            },
+            _ => {}
+        }
+    }
+
+    /// What is behind the settings and the pings has been answered, so they have been.
+    pub(super) fn finish(&mut self) {
+        if self.settings > 0 {
+            self.broken.push("6.5.3");
+        }
+        if !self.pings.is_empty() {
+            self.broken.push("6.7");
+        }
+    }
 }
 
 fn note(answer: &mut Answer, frame: &Frame) {
@@ -133,7 +179,7 @@ fn note(answer: &mut Answer, frame: &Frame) {
     }
 }
 
-fn error(code: &[u8]) -> &'static str {
+pub(super) fn error(code: &[u8]) -> &'static str {
     ERRORS[usize::from(code[3])]
 }
 
@@ -163,107 +209,11 @@ fn digits(coded: &[u8]) -> String {
     out
 }
 
-fn frame(reader: &mut TcpStream) -> std::io::Result<Frame> {
+pub(super) fn frame(reader: &mut TcpStream) -> std::io::Result<Frame> {
     let mut head = [0; 9];
     reader.read_exact(&mut head)?;
     let [a, b, c, kind, flags, w, x, y, z] = head;
     let mut payload = vec![0; u32::from_be_bytes([0, a, b, c]) as usize];
     reader.read_exact(&mut payload)?;
     Ok(Frame { kind, flags, stream: u32::from_be_bytes([w, x, y, z]), payload })
-}
-
-impl Script {
-    fn push(&mut self, kind: u8, flags: u8, stream: u32, payload: &[u8]) {
-        self.bytes.extend(&u32::try_from(payload.len()).unwrap().to_be_bytes()[1..]);
-        self.bytes.extend([kind, flags]);
-        self.bytes.extend(stream.to_be_bytes());
-        self.bytes.extend(payload);
-    }
-
-    fn line(&mut self, line: &str) {
-        let (word, rest) = line.split_once(' ').unwrap_or((line, ""));
-        let (first, tail) = rest.split_once(' ').unwrap_or((rest, ""));
-        let stream = || first.parse().unwrap();
-        let number = || tail.parse::<u32>().unwrap();
-        match word {
-            "times" => {
-                for _ in 0..first.parse().unwrap() {
-                    let next = if self.last == 0 { 1 } else { self.last + 2 }.to_string();
-                    tail.split(" & ").for_each(|line| self.line(&line.replace('+', &next)));
-                }
-            }
-            "headers" => self.head(HEADERS, stream(), tail),
-            "continuation" => self.head(CONTINUATION, stream(), tail),
-            "data" => {
-                let (end, text) = tail.split_once(' ').unwrap_or((tail, ""));
-                self.push(DATA, u8::from(end == "end"), stream(), &unescaped(text));
-            }
-            "reset" => {
-                self.push(RESET, 0, stream(), &number().to_be_bytes());
-                self.asked.retain(|asked| *asked != stream());
-            }
-            "window" => self.push(WINDOW, 0, stream(), &number().to_be_bytes()),
-            "priority" => self.push(PRIORITY, 0, stream(), &[&number().to_be_bytes()[..], &[16]].concat()),
-            "settings" => {
-                let setting = |pair: &str| {
-                    let (id, value) = pair.split_once('=').unwrap();
-                    let (id, value): (u16, u32) = (id.parse().unwrap(), value.parse().unwrap());
-                    [&id.to_be_bytes()[..], &value.to_be_bytes()].concat()
-                };
-                let payload: Vec<u8> = rest.split_whitespace().flat_map(setting).collect();
-                self.push(SETTINGS, 0, 0, &payload);
-            }
-            "ping" => self.push(PING, 0, 0, &[0; 8]),
-            "goaway" => self.push(GOAWAY, 0, 0, &[0; 8]),
-            "frame" => {
-                let mut words = tail.splitn(3, ' ');
-                let flags = words.next().unwrap().parse().unwrap();
-                let stream = words.next().unwrap().parse().unwrap();
-                self.push(first.parse().unwrap(), flags, stream, &unescaped(words.next().unwrap_or_default()));
-            }
-            "bytes" => self.bytes.extend(unescaped(rest)),
-            _ => panic!("{line:?} is no frame"),
-        }
-    }
-
-    /// A head, or a part of one.
-    fn head(&mut self, kind: u8, stream: u32, words: &str) {
-        let (mut flags, mut block) = (if kind == HEADERS { END_HEADERS } else { 0 }, Vec::new());
-        for word in words.split_whitespace() {
-            match word {
-                "end" => flags |= END_STREAM,
-                "more" => flags &= !END_HEADERS,
-                "finish" => flags |= END_HEADERS,
-                field => {
-                    // The name of a pseudo-header may be empty, but begins with a colon.
-                    let equals = field.find('=').unwrap();
-                    literal(&mut block, &unescaped(&field[..equals]), &unescaped(&field[equals + 1..]));
-                }
-            }
-        }
-        if kind == HEADERS && !self.asked.contains(&stream) {
-            self.asked.push(stream);
-            self.last = stream;
-        }
-        self.push(kind, flags, stream, &block);
-    }
-}
-
-/// A header that goes into no table.
-fn literal(block: &mut Vec<u8>, name: &[u8], value: &[u8]) {
-    block.push(0);
-    for text in [name, value] {
-        if text.len() < 127 {
-            block.push(u8::try_from(text.len()).unwrap());
-        } else {
-            block.push(127);
-            let mut rest = text.len() - 127;
-            while rest >= 128 {
-                block.push(u8::try_from(rest % 128).unwrap() | 128);
-                rest /= 128;
-            }
-            block.push(u8::try_from(rest).unwrap());
-        }
-        block.extend(text);
-    }
 }

@@ -30,7 +30,7 @@ const RBAC: &str = "{name: envoy.filters.http.rbac, typed_config: {\"@type\": \
     [{url_path: {path: {prefix: /admin}}}, {header: {name: x-denied, present_match: true}}], principals: [{any: \
     true}]}}}}}";
 
-const ROUTER: &str = "{name: envoy.filters.http.router, typed_config: {\"@type\": \
+pub(super) const ROUTER: &str = "{name: envoy.filters.http.router, typed_config: {\"@type\": \
     type.googleapis.com/envoy.extensions.filters.http.router.v3.Router}}";
 
 const ROUTES: &str = "{name: table, virtual_hosts: [\
@@ -43,7 +43,7 @@ const ROUTES: &str = "{name: table, virtual_hosts: [\
     {match: {connect_matcher: {}}, direct_response: {status: 405, body: {inline_string: no tunnels}}}, \
     {match: {prefix: /}, route: {cluster: default}}]}]}";
 
-const MANAGER: &str =
+pub(super) const MANAGER: &str =
     "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager";
 
 /// A listener whose connection manager has these options.
