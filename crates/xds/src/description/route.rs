@@ -33,8 +33,7 @@ pub struct Rule {
 
 /// The rules of a virtual service; of those with destinations only the ones that lead to what is wanted.
 pub(super) fn describe(route: &Route, wanted: Option<&dyn Fn(&Destination) -> bool>) -> Routes {
-    let leads =
-        |mut all: Box<dyn Iterator<Item = &Destination> + '_>| wanted.is_none_or(|wanted| all.any(|to| wanted(to)));
+    let leads = |mut all: Box<dyn Iterator<Item = &Destination> + '_>| wanted.is_none_or(|wanted| all.any(wanted));
     let http =
         route.http.iter().filter(|http| leads(Box::new(http.destinations()))).map(|http| of_requests(&http.route));
     let tls = route.spec.tls.iter().filter(|rule| leads(Box::new(rule.route.iter().map(|r| &r.destination))));

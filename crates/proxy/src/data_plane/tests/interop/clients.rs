@@ -251,7 +251,8 @@ fn clients_of_gnutls_are_refused_known_and_resumed() {
         let told = mutual.gnutls(&priority, "--x509certfile=rsa.pem --x509keyfile=rsa.key");
         assert!(told.contains(&format!("(TLS{version}")), "{told}");
         assert_eq!(mutual.gnutls(&priority, ""), "alert 116");
-        let told = server("rsa", "", "", false).gnutls(&priority, "--resume --waitresumption");
-        assert!(told.contains("*** This is a resumed session"), "{told}");
     }
+    // With TLS 1.3 the program says nothing before it has a ticket, and tickets go out with the first answer.
+    let told = server("rsa", "", "", false).gnutls("NORMAL:-VERS-ALL:+VERS-TLS1.2", "--resume --waitresumption");
+    assert!(told.contains("*** This is a resumed session"), "{told}");
 }
