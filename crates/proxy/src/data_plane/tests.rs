@@ -19,6 +19,7 @@ mod reports;
 mod rest;
 mod timing;
 mod traces;
+mod trailers;
 mod tunnels;
 
 use std::io::{Read, Write};

@@ -330,6 +330,17 @@ impl Exchange {
         }
     }
 
+    /// Whether downstream has trailers: HTTP/1 carries them where it is told to, as with Envoy.
+    pub(crate) fn has_trailers_below(&self) -> bool {
+        self.protocol == Version::HTTP_2 || self.connection.manager.config.http1.trailers
+    }
+
+    /// Whether an upstream that speaks this has trailers.
+    pub(crate) fn has_trailers_above(&self, spoken: Version) -> bool {
+        let told = || self.cluster.as_ref().is_some_and(|cluster| cluster.upstream.config.http.http1.trailers);
+        spoken == Version::HTTP_2 || told()
+    }
+
     /// Whether the request has been sent on, so that its head is gone.
     pub(crate) fn has_gone_on(&self) -> bool {
         self.sent_up.is_some()

@@ -77,6 +77,10 @@ pub(crate) async fn forward(
         UpstreamProtocol::Downstream if exchange.protocol() == Version::HTTP_2 => Protocol::Http2,
         UpstreamProtocol::Downstream => Protocol::Http1,
     };
+    let trailers = exchange.has_trailers_below() && exchange.has_trailers_above(protocol.version());
+    if let Some(upload) = exchange.upload.as_ref().filter(|_| !trailers) {
+        upload.drop_trailers();
+    }
     let hashed = routing::hash(&action.hash_policies, parts, exchange.remote.ip(), exchange.random);
     exchange.cookie = hashed.cookie_value().zip(hashed.cookie.map(|(cookie, _)| cookie.clone()));
     let hash = hashed.hash;

@@ -46,12 +46,20 @@ impl Protocol {
         }
     }
 
+    /// Its version, as messages have it.
+    pub(crate) fn version(self) -> Version {
+        match self {
+            Protocol::Http1 => Version::HTTP_11,
+            Protocol::Http2 => Version::HTTP_2,
+        }
+    }
+
     /// Gives the head of a request, whose authority is in `host`, the form that it has in this protocol.
     pub(crate) fn shape(self, parts: &mut Parts, secure: bool) {
+        parts.version = self.version();
         match self {
-            Protocol::Http1 => parts.version = Version::HTTP_11,
+            Protocol::Http1 => {}
             Protocol::Http2 => {
-                parts.version = Version::HTTP_2;
                 let authority = parts.headers.remove(header::HOST);
                 let authority = authority.and_then(|host| Authority::try_from(host.as_bytes()).ok());
                 let mut uri = std::mem::take(&mut parts.uri).into_parts();

@@ -30,14 +30,22 @@ pub(crate) struct ResponseBody {
 /// Where a body comes from.
 enum Source {
     Text(Bytes),
-    Upstream(Incoming),
+    /// What upstream sends, and whether trailers are read and handed on.
+    Upstream(Incoming, Trailers),
+}
+
+/// At which ends there are trailers.
+#[derive(Debug, Clone, Copy)]
+struct Trailers {
+    above: bool,
+    below: bool,
 }
 
 impl ResponseBody {
     fn new(source: Source, mut exchange: Box<Exchange>) -> ResponseBody {
         let over = match &source {
             Source::Text(text) => text.is_empty(),
-            Source::Upstream(incoming) => incoming.is_end_stream(),
+            Source::Upstream(incoming, _) => incoming.is_end_stream(),
         };
         if over {
             exchange.complete();
@@ -55,7 +63,7 @@ impl Body for ResponseBody {
         let frame = match source {
             Source::Text(text) if text.is_empty() => None,
             Source::Text(text) => Some(Ok(Frame::data(std::mem::take(text)))),
-            Source::Upstream(incoming) => match Pin::new(incoming).poll_frame(cx) {
+            Source::Upstream(incoming, trailers) => match poll_body(incoming, *trailers, cx) {
                 Poll::Ready(frame) => frame,
                 Poll::Pending => {
                     let Some(exchange) = exchange else { return Poll::Pending };
@@ -66,25 +74,41 @@ impl Body for ResponseBody {
         };
         let over = match source {
             Source::Text(_) => true,
-            Source::Upstream(incoming) => incoming.is_end_stream(),
+            Source::Upstream(incoming, _) => incoming.is_end_stream(),
         };
         if let Some(exchange) = exchange {
             note(exchange, frame.as_ref(), over);
         }
+        let below = !matches!(source, Source::Upstream(_, Trailers { below: false, .. }));
+        let frame = frame.filter(|frame| below || !frame.as_ref().is_ok_and(Frame::is_trailers));
         Poll::Ready(frame.map(|frame| frame.map_err(|e| Failure::of(&e))))
     }
 
     fn is_end_stream(&self) -> bool {
         match &self.source {
             Source::Text(text) => text.is_empty(),
-            Source::Upstream(incoming) => incoming.is_end_stream(),
+            Source::Upstream(incoming, _) => incoming.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.source {
             Source::Text(text) => SizeHint::with_exact(text.len() as u64),
-            Source::Upstream(incoming) => incoming.size_hint(),
+            Source::Upstream(incoming, _) => incoming.size_hint(),
+        }
+    }
+}
+
+/// The next of what upstream sends that is not to be dropped unread.
+fn poll_body(
+    incoming: &mut Incoming,
+    trailers: Trailers,
+    cx: &mut Context<'_>,
+) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    loop {
+        match ready!(Pin::new(&mut *incoming).poll_frame(cx)) {
+            Some(Ok(frame)) if frame.is_trailers() && !trailers.above => {}
+            frame => return Poll::Ready(frame),
         }
     }
 }
@@ -119,7 +143,8 @@ fn note(exchange: &mut Exchange, frame: Option<&Result<Frame<Bytes>, hyper::Erro
             if let Some(trailers) = frame.trailers_ref() {
                 exchange.keep_trailers(trailers);
             }
-            if over {
+            // Nothing follows trailers, and nobody asks whether there is anything.
+            if over || frame.is_trailers() {
                 exchange.complete();
             }
         }
@@ -184,11 +209,12 @@ pub(crate) fn from_upstream(mut exchange: Box<Exchange>, response: Response<Inco
         parts.headers.insert(names::X_ENVOY_ATTEMPT_COUNT, exchange.attempts.into());
     }
     exchange.details = Cow::Borrowed("via_upstream");
+    let trailers = Trailers { above: exchange.has_trailers_above(parts.version), below: exchange.has_trailers_below() };
     parts.version = Version::default();
     end_unchanged(&mut parts.headers, &exchange);
     finish_head(&mut parts.headers, &mut exchange);
     exchange.keep_response(parts.status, &parts.headers);
-    Response::from_parts(parts, ResponseBody::new(Source::Upstream(incoming), exchange))
+    Response::from_parts(parts, ResponseBody::new(Source::Upstream(incoming, trailers), exchange))
 }
 
 /// What the proxy itself answers.

@@ -41,6 +41,8 @@ pub(crate) struct Upload {
     watch: Rc<Watch>,
     /// Counts messages, if there are any.
     messages: Option<RefCell<Messages>>,
+    /// Whether trailers go on, or are dropped.
+    trailers: Cell<bool>,
 }
 
 /// How far the body has come.
@@ -108,6 +110,7 @@ impl Upload {
                 copies: RefCell::default(),
                 watch: watch.clone(),
                 messages: grpc.then(RefCell::default),
+                trailers: Cell::new(true),
             })
         })
     }
@@ -147,6 +150,11 @@ impl Upload {
     /// The request will not be sent again: nothing more is kept.
     pub(crate) fn settle(&self) {
         self.kept.borrow_mut().room = None;
+    }
+
+    /// Trailers do not go on.
+    pub(crate) fn drop_trailers(&self) {
+        self.trailers.set(false);
     }
 
     /// Bytes that came from downstream.
@@ -216,7 +224,13 @@ impl Upload {
     }
 
     fn poll_incoming(&self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let frame = ready!(Pin::new(&mut *self.incoming.borrow_mut()).poll_frame(cx));
+        let passes = |frame: &Frame<Bytes>| self.trailers.get() || !frame.is_trailers();
+        let frame = loop {
+            match ready!(Pin::new(&mut *self.incoming.borrow_mut()).poll_frame(cx)) {
+                Some(Ok(frame)) if !passes(&frame) => {}
+                frame => break frame,
+            }
+        };
         match &frame {
             None => self.set_complete(),
             Some(Err(e)) => {
