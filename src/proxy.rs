@@ -1,5 +1,7 @@
 //! `isthmus internal proxy`: the data plane by itself, with what a file says: for measurements, and to try things.
 
+use std::future::pending;
+use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -10,7 +12,7 @@ use ::proxy::config::Bootstrap;
 use ::proxy::{Options, Proxy, Settings};
 use anyhow::{Context, bail};
 use clap::Parser;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{memory, output};
@@ -19,7 +21,7 @@ use crate::{memory, output};
 const DRAIN: Duration = Duration::from_secs(5);
 
 #[derive(Parser)]
-#[command(name = "isthmus internal proxy", about = "Runs the data plane with the static part of an Envoy bootstrap")]
+#[command(name = "isthmus internal proxy", about = "Runs the data plane with an Envoy bootstrap")]
 struct Args {
     /// How many threads carry connections
     #[arg(long, default_value_t = NonZeroUsize::MIN)]
@@ -46,19 +48,26 @@ pub(crate) fn main(args: &[String]) -> anyhow::Result<ExitCode> {
         }
         memory::give_back();
         let mut terminate = signal(SignalKind::terminate())?;
-        match bootstrap.admin {
-            Some(address) => {
-                let listener =
-                    TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))?;
-                tokio::select! {
-                    _ = proxy.serve_admin(listener) => {}
-                    _ = terminate.recv() => {}
-                    () = proxy.quit_requested() => {}
-                }
-            }
-            None => drop(terminate.recv().await),
+        tokio::select! {
+            outcome = administer(&proxy, bootstrap.admin) => outcome?,
+            () = follow(&proxy, bootstrap.control_plane) => {}
+            _ = terminate.recv() => {}
+            () = proxy.quit_requested() => {}
         }
         proxy.stop(DRAIN).await;
         Ok(ExitCode::SUCCESS)
     })
+}
+
+/// Serves the admin pages, if they are asked for.
+async fn administer(proxy: &Proxy, address: Option<SocketAddr>) -> anyhow::Result<()> {
+    let Some(address) = address else { return pending().await };
+    let listener = TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))?;
+    match proxy.serve_admin(listener).await {}
+}
+
+/// Follows a control plane, if there is one.
+async fn follow(proxy: &Proxy, address: Option<SocketAddr>) {
+    let Some(address) = address else { return pending().await };
+    match proxy.discover(|| TcpStream::connect(address)).await {}
 }

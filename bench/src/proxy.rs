@@ -6,6 +6,7 @@ pub(crate) mod client;
 pub(crate) mod hop;
 mod others;
 pub(crate) mod requests;
+pub(crate) mod secrets;
 pub(crate) mod upstream;
 
 use std::net::{SocketAddr, TcpListener, TcpStream};

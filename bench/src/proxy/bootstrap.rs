@@ -9,6 +9,9 @@ use super::certificates::{CLIENT, Certificates, Hosts, Identity, SERVER, host};
 use super::hop::{Hop, PASSED, Terminate, Work};
 use super::requests;
 
+/// The cluster of the control plane.
+const CONTROL: &str = "control";
+
 /// The bootstrap of a hop, whose access log is written to `log`.
 pub(crate) fn of(hop: &Hop<'_>, log: &Path) -> Value {
     let (filter, http2) = match hop.work {
@@ -39,7 +42,15 @@ pub(crate) fn of(hop: &Hop<'_>, log: &Path) -> Value {
     if http2 {
         speak_http2(&mut clusters[0]);
     }
-    bootstrap(&[listener], &clusters)
+    let Some(control) = secrets(hop) else { return bootstrap(&[listener], &clusters) };
+    clusters.push(cluster(CONTROL, control, None));
+    speak_http2(&mut clusters[1]);
+    let mut bootstrap = bootstrap(&[listener], &clusters);
+    bootstrap["dynamic_resources"] = json!({"ads_config": {
+        "api_type": "DELTA_GRPC", "transport_api_version": "V3",
+        "grpc_services": [{"envoy_grpc": {"cluster_name": CONTROL}}],
+    }});
+    bootstrap
 }
 
 /// `count` services that nobody calls, as a sidecar has them: a listener for each, which is no socket, and a cluster.
@@ -56,6 +67,13 @@ pub(crate) fn services(listen: SocketAddr, endpoint: SocketAddr, count: u32) -> 
         clusters.push(cluster(&name, endpoint, None));
     }
     bootstrap(&listeners, &clusters)
+}
+
+fn secrets(hop: &Hop<'_>) -> Option<SocketAddr> {
+    match hop.terminate {
+        Some(Terminate::Hosts(hosts)) => hosts.secrets,
+        _ => None,
+    }
 }
 
 fn bootstrap(listeners: &[Value], clusters: &[Value]) -> Value {
@@ -94,8 +112,14 @@ fn address(of: SocketAddr) -> Value {
 }
 
 fn chain_of_host(hosts: &Hosts, n: usize, filter: &Value) -> Value {
-    let certificates = [certificate(&hosts.identities[n])];
-    let mut common = json!({"alpn_protocols": ["http/1.1"], "tls_certificates": certificates});
+    let mut common = json!({"alpn_protocols": ["http/1.1"]});
+    match hosts.secrets {
+        Some(_) => {
+            let source = json!({"ads": {}, "resource_api_version": "V3"});
+            common["tls_certificate_sds_secret_configs"] = json!([{"name": host(n), "sds_config": source}]);
+        }
+        None => common["tls_certificates"] = json!([certificate(&hosts.identities[n])]),
+    }
     if hosts.mutual {
         common["validation_context"] = validation(&hosts.certificates, CLIENT);
     }

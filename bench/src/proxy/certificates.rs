@@ -1,5 +1,6 @@
 //! One CA, an identity for each side, and those of the servers of a gateway.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use anyhow::Context;
@@ -39,6 +40,8 @@ pub(crate) struct Hosts {
     pub(crate) identities: Vec<Identity>,
     /// Whether clients must show a certificate, too.
     pub(crate) mutual: bool,
+    /// The control plane that brings the certificates; if there is none, they are in the configuration.
+    pub(crate) secrets: Option<SocketAddr>,
 }
 
 pub(crate) const CLIENT: &str = "spiffe://cluster.local/ns/bench/sa/client";
@@ -53,7 +56,7 @@ impl Hosts {
     pub(crate) fn generate(count: usize, mutual: bool) -> anyhow::Result<Hosts> {
         let certificates = Certificates::generate(Keys::Ecdsa)?;
         let identities = certificates.hosts(count)?;
-        Ok(Hosts { certificates, identities, mutual })
+        Ok(Hosts { certificates, identities, mutual, secrets: None })
     }
 
     pub(crate) fn names(&self) -> Vec<String> {

@@ -143,6 +143,14 @@ impl Client {
         })
     }
 
+    /// A connection to the server whose turn it is, and the certificate that it shows.
+    pub(crate) async fn see_certificate(&self) -> anyhow::Result<Vec<u8>> {
+        let tls = self.tls.as_ref().context("nothing is secured")?;
+        let stream = tls.begin(self.connect().await?, self.next()).await?;
+        let shown = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
+        Ok(shown.context("the server shows no certificate")?.to_vec())
+    }
+
     /// One request and its answer. After a failure the lane has a new connection, if one can be made.
     pub(crate) async fn ask(&self, lane: &mut Lane) -> anyhow::Result<()> {
         let outcome = self.try_ask(lane).await;

@@ -3,6 +3,7 @@
 
 mod idle;
 mod loads;
+mod reload;
 
 use std::path::Path;
 
@@ -33,7 +34,11 @@ pub(crate) fn run(binary: &Path, only: &str, extent: Extent) -> anyhow::Result<R
         report.comparisons.push(comparison);
     }
     report = growth(report);
-    idle::run(report, &programs, only)
+    report = idle::run(report, &programs, only)?;
+    if reload::WHAT.contains(only) {
+        report = reload::run(report, &programs)?;
+    }
+    Ok(report)
 }
 
 /// What many routes and servers cost beside one.
