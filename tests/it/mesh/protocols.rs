@@ -80,6 +80,8 @@ fn requests_of_every_shape_arrive_as_they_were_sent(s: &Session<'_>) {
     let by = identity("server").replace("URI=", "By=");
     assert!(certificate.starts_with(&by) && certificate.contains(&identity("client")), "{certificate}");
     assert_eq!(script(s, "pipeline"), "GET /echo?1 0 bytes\nPOST /echo?2 3 bytes\nGET /echo?3 0 bytes");
+    // Trailers of HTTP/1 are taken and not passed on, as long as no setting says otherwise.
+    assert_eq!(script(s, "trailers"), "3 bytes, 0 trailers\n3 bytes, 0 trailers");
     assert_eq!(script(s, "websocket"), "101 echo: hello, echo: again");
     assert_eq!(script(s, "leave"), "gone");
     s.until_prints(&inside(&format!("curl -sS -m 30 {URL}/left")), "1 left");

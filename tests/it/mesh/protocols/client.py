@@ -30,6 +30,25 @@ def pipeline():
         print(answer(stream))
 
 
+def trailers():
+    """Sends trailers of HTTP/1.1 twice, and prints each answer from its body on."""
+    connection = connect()
+    stream = connection.makefile("rb")
+    for _ in range(2):
+        connection.sendall(
+            b"POST /trailers HTTP/1.1\r\nhost: server:8000\r\ntransfer-encoding: chunked\r\ntrailer: x-sum\r\n\r\n"
+            b"3\r\nabc\r\n0\r\nx-sum: 1\r\n\r\n")
+        while stream.readline().strip():
+            pass
+        parts = []
+        while size := int(stream.readline(), 16):
+            parts.append(stream.read(size).decode())
+            stream.readline()
+        while line := stream.readline().strip():
+            parts.append(line.decode())
+        print(" + ".join(parts))
+
+
 def websocket():
     connection = connect()
     connection.sendall(
@@ -82,4 +101,4 @@ def grpc_calls():
     print("called by", certificate.rpartition("URI=")[2])
 
 
-{"pipeline": pipeline, "websocket": websocket, "leave": leave, "grpc": grpc_calls}[sys.argv[1]]()
+{"pipeline": pipeline, "trailers": trailers, "websocket": websocket, "leave": leave, "grpc": grpc_calls}[sys.argv[1]]()

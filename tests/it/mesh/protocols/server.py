@@ -29,8 +29,8 @@ async def body(reader, headers):
         while True:
             size = int((await reader.readline()).split(b";")[0], 16)
             if not size:
-                while (await reader.readline()).strip():
-                    pass
+                while line := (await reader.readline()).strip():
+                    headers["trailer:" + line.decode().split(":")[0].lower()] = line
                 return total
             total += len(await exactly(reader, size))
             await reader.readline()
@@ -88,6 +88,11 @@ async def answer(writer, method, path, headers, size):
             writer.write(b"%x\r\n%s\r\n" % (len(text), text))
             await writer.drain()
         writer.write(b"0\r\n\r\n")
+    elif parts[1] == "trailers":
+        count = sum(1 for name in headers if name.startswith("trailer:"))
+        text = f"{size} bytes, {count} trailers".encode()
+        writer.write(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\ntrailer: x-end\r\n\r\n")
+        writer.write(b"%x\r\n%s\r\n0\r\nx-end: true\r\n\r\n" % (len(text), text))
     elif parts[1] == "endless":
         writer.write(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n")
         try:
