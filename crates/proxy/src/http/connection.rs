@@ -353,6 +353,8 @@ pub(crate) async fn serve(mut stream: Stream, connection: Rc<Connection>) {
 async fn next(stream: &mut Stream, connection: &Connection, used: bool) -> Option<bool> {
     let connections = &connection.manager.config.connections;
     let _resting = used.then(|| Resting::new(&connection.manager.stats));
+    // What has spoken HTTP/1 goes on with it.
+    let codec = if used { Codec::Http1 } else { connection.manager.config.codec };
     let idle = connections.idle_timeout.map(|idle| connection.life.idle_since.get() + idle);
     let old = connections.max_duration.filter(|_| used).map(|most| connection.life.born + most);
     let drained = async {
@@ -362,7 +364,7 @@ async fn next(stream: &mut Stream, connection: &Connection, used: bool) -> Optio
         connection.chain.draining.cancelled().await;
     };
     tokio::select! {
-        http2 = speaks_http2(stream, connection.manager.config.codec) => http2,
+        http2 = speaks_http2(stream, codec) => http2,
         () = connection.chain.closed.cancelled() => None,
         () = sleep_until(idle) => {
             if used {
@@ -411,7 +413,7 @@ async fn one_by_one(stream: Stream, connection: &Rc<Connection>) -> Option<Strea
     home.take()
 }
 
-/// Tells what a connection broke of, if it did.
+/// Notes what a connection broke of, if it did.
 fn finish(ended: hyper::Result<()>, connection: &Connection) {
     if let Err(e) = ended {
         if e.is_parse() || e.is_parse_too_large() {

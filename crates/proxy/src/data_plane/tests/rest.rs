@@ -60,3 +60,16 @@ fn a_connection_that_rests_ends_in_time() {
     let scope = Scope::Http("http".into());
     assert_eq!(plane.number(&scope, "downstream_cx_idle_timeout"), 1);
 }
+
+#[test]
+fn a_connection_that_has_rested_does_not_change_its_protocol() {
+    let mut plane = Plane::start();
+    let address = plane.cluster("c", &[mirror()], "").http(&to("c"), "").go();
+    let stream = connect(address);
+    assert_eq!(ask_on(&stream, GET).start, "HTTP/1.1 200 OK");
+    plane.rest(1);
+    let answer = ask_on(&stream, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
+    assert!(answer.start.starts_with("HTTP/1.1 4"), "{answer:?}");
+    let scope = Scope::Http("http".into());
+    assert_eq!(plane.number(&scope, "downstream_rq_http2_total"), 0);
+}
